@@ -1,0 +1,123 @@
+"""The state of one execution: a request on its way through a pipeline. Only the interpreter changes it."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Mapping
+from types import CoroutineType
+from typing import Any, Protocol
+
+import msgspec
+
+from zerver_runtime.outcome import Outcome
+from zerver_runtime.reactor.join import JoinState
+
+from .context import CtxView, RequestState, Sources
+from .decision import Compensation, Need
+from .error import Error
+from .request import Request
+from .response import Response
+from .step import CompiledStep
+from .trace.events import Trace
+
+__all__ = ["Execution", "PendingNeed", "Phase", "Render", "Surroundings"]
+
+
+class Render(Protocol):
+    """Makes the response of an error. ``exception`` is the bug behind it, if there was one."""
+
+    def __call__(self, error: Error, request: Request, exception: BaseException | None, /) -> Response: ...
+
+
+class Surroundings(msgspec.Struct, frozen=True):
+    """What an interpreter is handed, the same for all requests of an engine."""
+
+    clock: Callable[[], int]
+    """Nanoseconds of a monotonic clock."""
+    sources: Sources
+    render: Render
+    trace: Trace | None = None
+    offload: Callable[[CompiledStep], bool] | None = None
+    """Whether a step is to run elsewhere (see :class:`~zerver.signals.RunStep`)."""
+
+
+class Phase(enum.Enum):
+    """Where an execution stands."""
+
+    NEW = "new"
+    WAITING = "waiting for effects"
+    OFFLOADED = "waiting for an offloaded step"
+    ENDED = "ended"
+    CLOSED = "closed"
+
+
+class PendingNeed:
+    """The Need that an execution waits for, and who asked."""
+
+    __slots__ = ("asker", "coroutine", "id", "join", "need", "outcomes", "single", "view")
+
+    def __init__(
+        self,
+        id: int,
+        need: Need,
+        asker: CompiledStep,
+        view: CtxView[Any, Any],
+        coroutine: CoroutineType[Any, Any, Any] | None,
+        single: bool,
+    ) -> None:
+        self.id = id
+        """Counts the execution's Needs from 1."""
+        self.need = need
+        self.asker = asker
+        self.view = view
+        self.coroutine = coroutine
+        """Of an async step that awaits the Need; ``None`` for a Need that was returned."""
+        self.single = single
+        """Whether the coroutine awaits one value, not a tuple."""
+        self.join = JoinState([effect.required for effect in need.effects], need.join, need.mode, need.detach)
+        self.outcomes: list[Outcome | None] = [None] * len(need.effects)
+
+
+class Execution:
+    """One request on its way through one pipeline. Read it freely; only ``advance`` changes it."""
+
+    __slots__ = (
+        "around", "close_later", "compensations", "dropped", "need_id", "offloaded", "pending", "phase", "position",
+        "state", "steps",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        steps: tuple[CompiledStep, ...],
+        request: Request,
+        around: Surroundings,
+        started_ns: int,
+        deadline_ns: int,
+    ) -> None:
+        self.around = around
+        self.steps = steps
+        self.state = RequestState(request, around.sources, started_ns, deadline_ns)
+        self.phase = Phase.NEW
+        self.position = 0
+        """Index in ``steps`` of the step that runs, or whose continuation runs."""
+        self.need_id = 0
+        """Of the last Need; 0 before the first."""
+        self.pending: PendingNeed | None = None
+        """Set exactly in phase WAITING."""
+        self.offloaded: tuple[CompiledStep, CtxView[Any, Any]] | None = None
+        """The step that runs elsewhere; it may outlive the end of the request."""
+        self.close_later = False
+        """Closed while a step runs elsewhere: the exit callbacks wait until it is back."""
+        self.compensations: tuple[Compensation, ...] = ()
+        """Of all Needs so far; carried, not run."""
+        self.dropped = 0
+        """Inputs that nothing waited for."""
+
+    @property
+    def slots(self) -> Mapping[Any, Any]:
+        """The slots that are set."""
+        return self.state.values
+
+    def __repr__(self) -> str:
+        request = self.state.request
+        return f"<Execution {request.id} {request.method} {request.path}: {self.phase.value}, need {self.need_id}>"

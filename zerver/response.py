@@ -1,0 +1,133 @@
+"""Responses: what a route answers, as a frozen value that is checked when it is made."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import AsyncIterable, Iterable, Mapping
+from typing import Any, TypeAlias
+from urllib.parse import quote
+
+import msgspec
+import orjson
+
+from .error import DefinitionError
+
+__all__ = ["FileBody", "Headers", "Response", "StreamBody", "encode_json", "response"]
+
+Headers: TypeAlias = Mapping[str, str] | Iterable[tuple[str, str]]
+
+_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 section 5.6.2
+_FORBIDDEN = re.compile(r"[\r\n\0]")
+# The engine frames the message (RFC 9112 section 6); an app that frames it too would contradict it.
+_FRAMING = frozenset({"connection", "content-length", "keep-alive", "transfer-encoding", "upgrade", "trailer"})
+_WITHOUT_BODY = frozenset({204, 304})  # RFC 9110 sections 15.3.5 and 15.4.5
+_JSON = (("content-type", "application/json"),)
+
+
+class StreamBody(msgspec.Struct, frozen=True, eq=False):
+    """A body that is produced while it is sent: an iterable or async iterable of bytes, run after the pipeline,
+    outside of purity and replay."""
+
+    chunks: Iterable[bytes] | AsyncIterable[bytes]
+
+
+class FileBody(msgspec.Struct, frozen=True):
+    """A body that is read from a file while it is sent."""
+
+    path: str
+    filename: str | None = None
+
+
+class Response(msgspec.Struct, frozen=True):
+    """Status, headers (name and value as text, in order) and body. Make it with the constructors of ``Done``."""
+
+    status: int = 200
+    headers: tuple[tuple[str, str], ...] = ()
+    body: bytes | StreamBody | FileBody = b""
+
+
+def response(
+    body: bytes | StreamBody | FileBody = b"",
+    *,
+    status: int = 200,
+    content_type: str | None = None,
+    headers: Headers = (),
+) -> Response:
+    """A checked response.
+
+    :raises DefinitionError: a status outside 200-599, a body on 204 or 304, a header name that is no token, a
+        header value that is not latin-1 or has CR, LF or NUL, or a header that only the engine may set (message
+        framing).
+    """
+    if not isinstance(status, int) or not 200 <= status <= 599:
+        raise DefinitionError(f"status {status!r}: a response's status is a number from 200 to 599")
+    if body and status in _WITHOUT_BODY:
+        raise DefinitionError(f"status {status} has no body (RFC 9110): leave the body out, or choose another status")
+    if not headers:
+        if content_type == "application/json":
+            return Response(status, _JSON, body)
+        return Response(
+            status, () if content_type is None else checked_headers((("content-type", content_type),)), body
+        )
+    items = tuple(headers.items()) if isinstance(headers, Mapping) else tuple(headers)
+    if content_type is not None and not any(str(name).lower() == "content-type" for name, _ in items):
+        items = (("content-type", content_type), *items)
+    return Response(status, checked_headers(items), body)
+
+
+def checked_headers(items: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    """The headers with lower-case names.
+
+    :raises DefinitionError: see :func:`response`.
+    """
+    checked = []
+    for name, value in items:
+        if not isinstance(name, str) or not _TOKEN.fullmatch(name):
+            raise DefinitionError(f"header name {name!r}: letters, digits and !#$%&'*+-.^_`|~ only (RFC 9110)")
+        if not isinstance(value, str):
+            raise DefinitionError(
+                f"header {name}: its value is {type(value).__name__}, not text; convert it with str()"
+            )
+        if _FORBIDDEN.search(value):
+            raise DefinitionError(
+                f"header {name}: its value holds CR, LF or NUL; never put unchecked input into a header"
+            )
+        if not value.isascii():
+            try:
+                value.encode("latin-1")
+            except UnicodeEncodeError:
+                raise DefinitionError(
+                    f"header {name}: its value is not latin-1; percent-encode it (RFC 8187 for file names)"
+                ) from None
+        lower = name.lower()
+        if lower in _FRAMING:
+            raise DefinitionError(f"header {name}: the engine sets it itself; leave it out")
+        checked.append((lower, value.strip(" \t")))
+    return tuple(checked)
+
+
+def location(url: str) -> str:
+    """A URL as it may stand in a ``Location`` header: reserved characters kept, the rest percent-encoded."""
+    return quote(url, safe=":/%#?=@[]!$&'()*+,;")
+
+
+def file_body(path: str | os.PathLike[str], filename: str | None) -> FileBody:
+    """A body from a path, which need not exist yet."""
+    return FileBody(os.fspath(path), filename)
+
+
+def encode_json(value: Any) -> bytes:
+    """JSON (RFC 8259) of builtins, dataclasses, msgspec Structs, pydantic models, datetimes, UUIDs, enums, sets
+    and Decimals.
+
+    :raises TypeError: a value of another type, named in the message.
+    """
+    return orjson.dumps(value, default=_plain)
+
+
+def _plain(value: Any) -> Any:
+    dump = getattr(type(value), "model_dump", None)
+    if dump is not None:
+        return dump(value, mode="json")
+    return msgspec.to_builtins(value)

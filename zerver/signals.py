@@ -1,0 +1,140 @@
+"""What goes into the interpreter (inputs) and what comes out (actions). Two closed sets of frozen values."""
+
+from __future__ import annotations
+
+from types import CoroutineType
+from typing import Any, TypeAlias
+
+import msgspec
+
+from zerver_runtime.outcome import Outcome
+
+from .context import CtxView
+from .effect import Effect
+from .response import Response
+from .step import CompiledStep
+
+__all__ = [
+    "Action",
+    "CancelEffect",
+    "Cancelled",
+    "Closed",
+    "DeadlinePassed",
+    "DetachEffect",
+    "Input",
+    "ReportBug",
+    "Respond",
+    "RunStep",
+    "Settled",
+    "Start",
+    "StartEffect",
+    "StepAwaits",
+    "StepRaised",
+    "StepReturned",
+]
+
+
+# Inputs
+
+
+class Start(msgspec.Struct, frozen=True):
+    """Begin. Once."""
+
+
+class Settled(msgspec.Struct, frozen=True):
+    """An effect has settled, after its retries. ``need`` and ``effect`` are those of its :class:`StartEffect`."""
+
+    need: int
+    effect: int
+    attempt: int
+    outcome: Outcome
+
+
+class StepReturned(msgspec.Struct, frozen=True):
+    """An offloaded step returned this."""
+
+    value: Any
+
+
+class StepAwaits(msgspec.Struct, frozen=True):
+    """An offloaded async step suspended on this."""
+
+    coroutine: CoroutineType[Any, Any, Any]
+    asked: Any
+
+
+class StepRaised(msgspec.Struct, frozen=True):
+    """An offloaded step raised this."""
+
+    exception: BaseException
+
+
+class DeadlinePassed(msgspec.Struct, frozen=True):
+    """The request's deadline is over while it waits."""
+
+
+class Cancelled(msgspec.Struct, frozen=True):
+    """Nobody waits for the answer any more: the client has gone, or the server stops."""
+
+    reason: str
+
+
+class Closed(msgspec.Struct, frozen=True):
+    """The request is over: the response was sent, or will never be."""
+
+
+Input: TypeAlias = Start | Settled | StepReturned | StepAwaits | StepRaised | DeadlinePassed | Cancelled | Closed
+
+
+# Actions
+
+
+class StartEffect(msgspec.Struct, frozen=True):
+    """Perform an effect and answer with :class:`Settled`."""
+
+    need: int
+    effect: int
+    what: Effect[Any]
+
+
+class CancelEffect(msgspec.Struct, frozen=True):
+    """Stop an effect, or do not begin it; nobody waits for it."""
+
+    need: int
+    effect: int
+
+
+class DetachEffect(msgspec.Struct, frozen=True):
+    """Let an effect go on in the background, or begin it there: without the request's deadline, and awaited at a
+    graceful
+    stop. In sequential mode it has no :class:`StartEffect`, and those of one Need run one after another."""
+
+    need: int
+    effect: int
+    what: Effect[Any]
+
+
+class RunStep(msgspec.Struct, frozen=True):
+    """Run a step elsewhere with :func:`zerver.interpreter.run_step` and answer with what that gives."""
+
+    step: CompiledStep
+    view: CtxView[Any, Any]
+    coroutine: CoroutineType[Any, Any, Any] | None
+    value: Any
+    """What the coroutine's ``await`` gives; None at its start."""
+
+
+class Respond(msgspec.Struct, frozen=True):
+    """Send this. Exactly one for each request that is not cancelled."""
+
+    response: Response
+
+
+class ReportBug(msgspec.Struct, frozen=True):
+    """Log a bug of the app. ``what`` names the step; the client sees no more than that."""
+
+    what: str
+    exception: BaseException | None
+
+
+Action: TypeAlias = StartEffect | CancelEffect | DetachEffect | RunStep | Respond | ReportBug

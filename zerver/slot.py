@@ -1,0 +1,92 @@
+"""Slots: the named, typed cells of one request's state.
+
+A slot is a class, declared once and never instantiated::
+
+    class TodoId(Slot[int]):
+        \"\"\"The id in the path.\"\"\"
+
+The class is the key; its type argument is the type of the value. How stock type checkers hold a step to what it
+declared: ``Slot`` has a private classmethod ``_key`` whose return type names the slot itself, and
+:class:`Key` is the protocol of that one method. ``CtxView[Reads, Writes].require(slot: Key[Reads, T]) -> T``
+then accepts exactly the classes in the union ``Reads``, and infers ``T`` from the class.
+"""
+
+from __future__ import annotations
+
+import sys
+import typing
+import weakref
+from typing import Any, Generic, Protocol, Self, TypeVar
+
+from .error import DefinitionError
+
+__all__ = ["Key", "Slot", "slot_type"]
+
+T = TypeVar("T")
+S_co = TypeVar("S_co", covariant=True)
+
+
+class Slot(Generic[T]):
+    """Base class of slots: ``class TodoId(Slot[int])``. The docstring of a slot says what it holds.
+
+    :raises DefinitionError: when a slot class is subclassed further, names no type, or is instantiated.
+    """
+
+    __slots__ = ()
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if cls.__bases__ != (Slot,):
+            raise DefinitionError(
+                f"slot {cls.__name__}: a slot derives from Slot[...] alone and is never subclassed further; "
+                f"write 'class {cls.__name__}(Slot[<type of its value>])'"
+            )
+        if not any(typing.get_origin(base) is Slot for base in cls.__dict__.get("__orig_bases__", ())):
+            raise DefinitionError(f"slot {cls.__name__}: say what it holds, as in 'class {cls.__name__}(Slot[int])'")
+
+    def __init__(self) -> None:
+        name = type(self).__name__
+        raise DefinitionError(f"slot {name} is a key, not a container: use the class itself, without ()")
+
+    @classmethod
+    def _key(cls, value: T, /) -> tuple[Self, T]:
+        """Carries the slot and its value's type to type checkers. Never called."""
+        raise DefinitionError(f"slot {cls.__name__}: _key is for type checkers only")
+
+
+class Key(Protocol[S_co, T]):
+    """What a slot class looks like to a type checker: a key of slot ``S_co`` that holds a ``T``."""
+
+    def _key(self, value: T, /) -> tuple[S_co, T]: ...
+
+
+_types: weakref.WeakKeyDictionary[type, Any] = weakref.WeakKeyDictionary()
+
+
+def slot_type(slot: type[Slot[Any]]) -> Any:
+    """The declared type of a slot's value, with forward references resolved in the module that declares it.
+
+    :raises DefinitionError: when a forward reference names nothing in that module.
+    """
+    try:
+        return _types[slot]
+    except KeyError:
+        resolved = _types[slot] = _resolve(slot)
+        return resolved
+
+
+def _resolve(slot: type[Slot[Any]]) -> Any:
+    base = next(base for base in slot.__dict__["__orig_bases__"] if typing.get_origin(base) is Slot)
+    (declared,) = typing.get_args(base)
+
+    def holder() -> None: ...
+
+    holder.__annotations__ = {"value": declared}
+    try:
+        hints = typing.get_type_hints(holder, vars(sys.modules[slot.__module__]), include_extras=True)
+    except NameError as problem:
+        raise DefinitionError(
+            f"slot {slot.__name__}: its type {declared!r} cannot be resolved in module {slot.__module__} "
+            f"({problem}); import or define the type at module level, outside of 'if TYPE_CHECKING'"
+        ) from None
+    return hints["value"]

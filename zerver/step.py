@@ -1,0 +1,239 @@
+"""Steps: pure functions ``CtxView -> Decision``, and what their annotation declares.
+
+``@step`` checks a step where it is defined and returns the same function. It is optional where ``app.get(...)`` or
+``then=`` compiles the function anyway; what it adds is the error at the definition instead of at start.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import types
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any, Never, TypeVar, overload
+
+import typing_extensions
+
+from . import step_source
+from .context import CtxView
+from .decision import Step
+from .error import DefinitionError
+from .slot import Slot
+from .step_source import SourceFacts
+
+__all__ = ["CompiledStep", "check_source", "compile_step", "continuation", "step"]
+
+F = TypeVar("F", bound=Step)
+
+_ATTRIBUTE = "__zerver_step__"
+
+
+class CompiledStep:
+    """A step, ready to run: the function and what it declares. One per function; compared by identity."""
+
+    __slots__ = ("__weakref__", "context", "fn", "is_async", "name", "reads", "then", "where", "writes")
+
+    def __init__(
+        self,
+        fn: Callable[[CtxView[Any, Any]], Any],
+        name: str,
+        where: str,
+        context: str,
+        reads: frozenset[type[Slot[Any]]],
+        writes: frozenset[type[Slot[Any]]],
+        then: tuple[Step, ...] | None,
+    ) -> None:
+        self.fn = fn
+        self.name = name
+        self.where = where
+        """``file:line`` of the definition."""
+        self.context = context
+        """What it calls its parameter."""
+        self.reads = reads
+        self.writes = writes
+        self.then = then
+        """Continuations declared by ``@step(then=...)``; ``None`` when the source is to tell."""
+        self.is_async = inspect.iscoroutinefunction(fn)
+
+    def __repr__(self) -> str:
+        return f"<step {self.name} at {self.where}>"
+
+
+@overload
+def step(fn: F, /) -> F: ...
+@overload
+def step(*, then: tuple[Step, ...] | None = None) -> Callable[[F], F]: ...
+def step(fn: Any = None, /, *, then: tuple[Step, ...] | None = None) -> Any:
+    """Declare a step where it is defined. ``then`` names its continuations, for steps whose source does not
+    show them as plain names.
+
+    :raises DefinitionError: the first parameter is not annotated with ``CtxView[...]`` of slots that exist at
+        run time, or the source uses a slot that the annotation does not declare.
+    """
+    frame = sys._getframe(1)
+    if fn is not None:
+        compile_step(fn, frame.f_locals)
+        return fn
+    if then is not None and not (isinstance(then, tuple) and all(callable(one) for one in then)):
+        raise DefinitionError(f"@step(then={then!r}): give a tuple of step functions, as in @step(then=(show,))")
+
+    def declare(fn: F) -> F:
+        compile_step(fn, frame.f_locals, then)
+        return fn
+
+    return declare
+
+
+def compile_step(
+    fn: Any, defining: Mapping[str, Any] | None = None, then: tuple[Step, ...] | None = None
+) -> CompiledStep:
+    """The compiled form of a step that is being declared, made once and kept on the function. ``defining``
+    holds the local names of the frame that declares it.
+
+    :raises DefinitionError: see :func:`step`.
+    """
+    known = _known(fn)
+    if known is None:
+        known = _compile(fn, {} if defining is None else defining, then)
+        _keep(fn, known)
+        check_source(known)
+    return known
+
+
+def continuation(fn: Any) -> CompiledStep:
+    """The compiled form of a continuation met at run time. Its source is not read: what it touches is checked
+    as it runs.
+
+    :raises DefinitionError: see :func:`step`.
+    """
+    known = _known(fn)
+    if known is None:
+        known = _compile(fn, {}, None)
+        # A closure is made anew by each request: kept on it, its compiled form would be a reference cycle each
+        # time.
+        if not getattr(fn, "__closure__", None):
+            _keep(fn, known)
+    return known
+
+
+def check_source(compiled: CompiledStep) -> SourceFacts | None:
+    """What the step's source shows by now; ``None`` where there is no source.
+
+    :raises DefinitionError: it uses a slot that the annotation does not declare.
+    """
+    function = step_source.function_of(compiled.fn)
+    facts = step_source.examine(function, compiled.context) if function else None
+    for use in facts.uses if facts else ():
+        declared = compiled.reads if use.verb == "reads" else compiled.writes
+        if use.slot not in declared:
+            union = " | ".join(sorted(slot.__name__ for slot in {*declared, use.slot}))
+            place = f"CtxView[{union}, ...]" if use.verb == "reads" else f"CtxView[..., {union}]"
+            raise DefinitionError(
+                f"step {compiled.name} ({compiled.where}): line {use.line} {use.verb} slot {use.slot.__name__} without "
+                f"declaring it; annotate {compiled.context} as {place}"
+            )
+    return facts
+
+
+def _holder(fn: Any) -> Any:
+    return getattr(fn, "__func__", fn)  # a bound method is a new object at each access; its function is not
+
+
+def _known(fn: Any) -> CompiledStep | None:
+    known = getattr(_holder(fn), "__dict__", {}).get(_ATTRIBUTE)
+    # functools.wraps copies __dict__ to the wrapper: what is found there may be about the function inside.
+    return known if isinstance(known, CompiledStep) and known.fn == fn else None
+
+
+def _keep(fn: Any, compiled: CompiledStep) -> None:
+    if hasattr(_holder(fn), "__dict__"):
+        setattr(_holder(fn), _ATTRIBUTE, compiled)
+
+
+def _compile(fn: Any, defining: Mapping[str, Any], then: tuple[Step, ...] | None) -> CompiledStep:
+    if isinstance(fn, type) or not callable(fn):
+        raise DefinitionError(f"{fn!r} is not a step: a step is a function that takes a CtxView and returns a Decision")
+    code_of = step_source.function_of(fn)
+    name = getattr(fn, "__qualname__", type(fn).__qualname__).rpartition("<locals>.")[2]
+    where = f"{code_of.__code__.co_filename}:{code_of.__code__.co_firstlineno}" if code_of else "unknown place"
+    blame = f"step {name} ({where})"
+    if code_of is not None and (inspect.isgeneratorfunction(code_of) or inspect.isasyncgenfunction(code_of)):
+        raise DefinitionError(
+            f"{blame}: it is a generator; a step returns one Decision, and 'await need(...)' asks for effects"
+        )
+    parameter = _only_parameter(fn, blame)
+    if parameter.annotation is inspect.Parameter.empty:
+        raise DefinitionError(
+            f"{blame}: annotate its parameter {parameter.name!r} with the slots that it reads and writes, as in "
+            f"'{parameter.name}: CtxView[Reads, Writes]', or plain CtxView for none"
+        )
+    globals_ = code_of.__globals__ if code_of else {}
+    names = {**defining, **step_source.names_of(code_of)} if code_of else dict(defining)
+    view = _evaluate(parameter.annotation, globals_, names, blame)
+    reads, writes = (frozenset(_slots(part, globals_, names, blame)) for part in _view_arguments(view, blame))
+    return CompiledStep(fn, name, where, parameter.name, reads, writes, then)
+
+
+def _only_parameter(fn: Any, blame: str) -> inspect.Parameter:
+    try:
+        parameters = list(inspect.signature(fn).parameters.values())
+    except NameError as problem:  # from Python 3.14 on, annotations are evaluated when asked for
+        raise DefinitionError(_unresolved(blame, problem, None)) from None
+    required = [
+        one for one in parameters if one.default is one.empty and one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)
+    ]
+    if len(required) != 1 or required[0].kind is required[0].KEYWORD_ONLY or required[0] is not parameters[0]:
+        raise DefinitionError(f"{blame}: a step takes exactly one argument, its context; found {len(required)}")
+    return required[0]
+
+
+def _evaluate(annotation: Any, globals_: dict[str, Any], names: dict[str, Any], blame: str) -> Any:
+    if isinstance(annotation, typing.ForwardRef):
+        annotation = annotation.__forward_arg__
+    if not isinstance(annotation, str):
+        return annotation
+    try:
+        return eval(annotation, globals_, names)
+    except NameError as problem:
+        raise DefinitionError(_unresolved(blame, problem, globals_.get("__file__"))) from None
+    except (TypeError, SyntaxError, AttributeError) as problem:
+        raise DefinitionError(f"{blame}: its annotation {annotation!r} cannot be evaluated: {problem}") from None
+
+
+def _unresolved(blame: str, problem: NameError, file: str | None) -> str:
+    name = problem.name
+    if file is not None and name in step_source.imported_for_checkers(file):
+        return (
+            f"{blame}: slot {name} is imported only under 'if TYPE_CHECKING', but its declaration counts at "
+            f"run time too; move "
+            "the import out of that block"
+        )
+    return f"{blame}: {name} in its annotation is not defined there; define or import the slot before the step"
+
+
+def _view_arguments(view: Any, blame: str) -> tuple[Any, Any]:
+    view = _unalias(view)
+    if view is CtxView:
+        return Never, Never
+    if typing.get_origin(view) is CtxView:
+        arguments = typing.get_args(view)
+        return arguments[0], arguments[1] if len(arguments) > 1 else Never
+    raise DefinitionError(f"{blame}: its parameter is annotated {view!r}; a step's context is a CtxView[Reads, Writes]")
+
+
+def _slots(part: Any, globals_: dict[str, Any], names: dict[str, Any], blame: str) -> list[type[Slot[Any]]]:
+    part = _unalias(_evaluate(part, globals_, names, blame))
+    if part is Never or part is typing.NoReturn or part is typing_extensions.Never:
+        return []
+    if typing.get_origin(part) in (typing.Union, types.UnionType):
+        return [slot for one in typing.get_args(part) for slot in _slots(one, globals_, names, blame)]
+    if isinstance(part, type) and issubclass(part, Slot) and part is not Slot:
+        return [part]
+    raise DefinitionError(f"{blame}: {part!r} in CtxView[...] is not a slot; give a slot, a union of slots, or Never")
+
+
+def _unalias(value: Any) -> Any:
+    while isinstance(value, typing_extensions.TypeAliasType):
+        value = value.__value__
+    return value

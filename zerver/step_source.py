@@ -1,0 +1,202 @@
+"""What the source of a step shows: slots it uses, continuations it names, and how it can end.
+
+Only what is certain counts: a slot or continuation is seen when it stands as a plain name (or ``module.Name``)
+of the step's globals or closure. What is not seen is unknown, and checked at run time; nothing is guessed.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import functools
+import inspect
+import linecache
+import types
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Literal
+
+import msgspec
+
+from .decision import Continue, Done, Fail, Need
+from .slot import Slot
+
+__all__ = ["SlotUse", "SourceFacts", "examine", "function_of", "imported_for_checkers", "names_of"]
+
+_READERS = {"require": "reads", "optional": "reads", "put": "writes"}
+_FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
+_SCOPES = (*_FUNCTION, ast.Lambda, ast.ClassDef)
+
+
+class SlotUse(msgspec.Struct, frozen=True):
+    """A slot that the source reads or writes, and the line."""
+
+    verb: Literal["reads", "writes"]
+    slot: type[Slot[Any]]
+    line: int
+
+
+class SourceFacts(msgspec.Struct, frozen=True):
+    """What is certain about a step."""
+
+    uses: tuple[SlotUse, ...]
+    then: tuple[Callable[..., Any], ...]
+    """Continuations that are named."""
+    complete: bool
+    """Whether every ``return`` was understood; otherwise there may be continuations beyond ``then``."""
+    continues: int | None
+    """The line of a ``return`` that goes on with the next step, if there is one."""
+
+
+def function_of(fn: Any) -> types.FunctionType | None:
+    """The plain function behind a callable: of a bound method, of a wrapper, of an instance with ``__call__``."""
+    fn = inspect.unwrap(fn)
+    fn = getattr(fn, "__func__", fn)
+    if isinstance(fn, types.FunctionType):
+        return fn
+    method = inspect.getattr_static(type(fn), "__call__", None)
+    return method if isinstance(method, types.FunctionType) else None
+
+
+def names_of(fn: types.FunctionType) -> dict[str, Any]:
+    """The names in a function's closure that are bound by now."""
+    found = {}
+    for name, cell in zip(fn.__code__.co_freevars, fn.__closure__ or (), strict=True):
+        try:
+            found[name] = cell.cell_contents
+        except ValueError:  # not assigned yet
+            continue
+    return found
+
+
+def examine(fn: types.FunctionType, context: str) -> SourceFacts | None:
+    """The facts about a function whose context parameter is called ``context``; ``None`` where there is no
+    source."""
+    node = _definition(fn)
+    return None if node is None else _Reading(fn, context, node).facts()
+
+
+@functools.lru_cache(maxsize=256)
+def _tree(file: str, lines: tuple[str, ...]) -> ast.Module | None:
+    try:
+        return ast.parse("".join(lines))
+    except (SyntaxError, ValueError):
+        return None
+
+
+def _module(file: str) -> ast.Module | None:
+    lines = linecache.getlines(file)
+    return _tree(file, tuple(lines)) if lines else None
+
+
+def _definition(fn: types.FunctionType) -> ast.FunctionDef | ast.AsyncFunctionDef | None:
+    code = fn.__code__
+    tree = _module(code.co_filename)
+    for node in ast.walk(tree) if tree else ():
+        if isinstance(node, _FUNCTION) and node.name == code.co_name:
+            first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+            if first == code.co_firstlineno:
+                return node
+    return None
+
+
+@functools.lru_cache(maxsize=64)
+def imported_for_checkers(file: str) -> frozenset[str]:
+    """The names that a file imports only under ``if TYPE_CHECKING``."""
+    tree = _module(file)
+    names = set()
+    for node in ast.walk(tree) if tree else ():
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+            for inner in node.body:
+                if isinstance(inner, (ast.Import, ast.ImportFrom)):
+                    names |= {alias.asname or alias.name.partition(".")[0] for alias in inner.names}
+    return frozenset(names)
+
+
+class _Reading:
+    """One look at one function."""
+
+    def __init__(self, fn: types.FunctionType, context: str, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
+        self.node = node
+        self.context = context
+        self.locals = {*fn.__code__.co_varnames, *fn.__code__.co_cellvars}
+        self.names: Mapping[str, Any] = {**vars(builtins), **fn.__globals__, **names_of(fn)}
+        self.then: list[Callable[..., Any]] = []
+        self.complete = True
+        self.continues: int | None = None
+
+    def facts(self) -> SourceFacts:
+        for node in _same_scope(self.node):
+            if isinstance(node, ast.Return):
+                self._returns(node.value, node.lineno)
+        return SourceFacts(tuple(self._uses()), tuple(dict.fromkeys(self.then)), self.complete, self.continues)
+
+    def _uses(self) -> Iterator[SlotUse]:
+        rebound = any(
+            isinstance(node, ast.Name) and node.id == self.context and not isinstance(node.ctx, ast.Load)
+            for node in ast.walk(self.node)
+        )
+        for node in ast.walk(self.node):
+            if not isinstance(node, ast.Call):
+                continue
+            match node.func:
+                case ast.Attribute(value=ast.Name(id=self.context), attr=attr) if attr in _READERS and not rebound:
+                    if node.args and (slot := self._slot(node.args[0])):
+                        yield SlotUse("writes" if attr == "put" else "reads", slot, node.lineno)
+            for keyword in node.keywords:
+                if keyword.arg == "into" and (slot := self._slot(keyword.value)):
+                    yield SlotUse("writes", slot, keyword.value.lineno)
+
+    def _slot(self, node: ast.expr) -> type[Slot[Any]] | None:
+        value = self._resolve(node)
+        return value if isinstance(value, type) and issubclass(value, Slot) else None
+
+    def _resolve(self, node: ast.expr) -> Any:
+        """The object that a plain name, or a name in a module or class, stands for; ``None`` when that is not
+        certain."""
+        match node:
+            case ast.Name(id=name):
+                return None if name in self.locals else self.names.get(name)
+            case ast.Attribute(value=inner, attr=attr):
+                holder = self._resolve(inner)
+                return getattr(holder, attr, None) if isinstance(holder, (types.ModuleType, type)) else None
+        return None
+
+    def _returns(self, value: ast.expr | None, line: int) -> None:
+        match value:
+            case ast.IfExp(body=body, orelse=orelse):
+                self._returns(body, line)
+                self._returns(orelse, line)
+            case ast.NamedExpr(value=inner):
+                self._returns(inner, line)
+            case ast.Call(func=func):
+                made = self._resolve(func)
+                if made is Continue:
+                    self.continues = line
+                elif made is Need:
+                    self._needs(value, line)
+                elif made is not Done and made is not Fail and getattr(made, "__self__", None) is not Done:
+                    self.complete = False
+            case _:
+                self.complete = False
+
+    def _needs(self, call: ast.Call, line: int) -> None:
+        if any(keyword.arg is None for keyword in call.keywords) or len(call.args) > 1:
+            self.complete = False
+            return
+        then = next((keyword.value for keyword in call.keywords if keyword.arg == "then"), None)
+        if then is None or (isinstance(then, ast.Constant) and then.value is None):
+            self.continues = line
+            return
+        continuation = self._resolve(then) if isinstance(then, ast.Name) else None
+        if callable(continuation):
+            self.then.append(continuation)
+        else:
+            self.complete = False
+
+
+def _same_scope(node: ast.AST) -> Iterator[ast.AST]:
+    """The nodes of a function's own body, without those of functions and classes inside it."""
+    for child in ast.iter_child_nodes(node):
+        if not isinstance(child, _SCOPES):
+            yield child
+            yield from _same_scope(child)
