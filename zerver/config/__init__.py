@@ -1,0 +1,53 @@
+"""The configuration: ``config.json`` < environment ``ZERVER_<SECTION>__<KEY>`` < command-line flags.
+
+``settings`` says what can be set, ``rules`` what a type cannot say, ``merge`` combines the three and is pure, as are
+``document`` (JSON) and ``problem`` (messages); only ``file`` reads anything. The user's page is
+``docs/reference/configuration.md``.
+"""
+
+from zerver.config.document import parse
+from zerver.config.file import load_config
+from zerver.config.merge import load
+from zerver.config.problem import ConfigError
+from zerver.config.rules import engine_name, sqlite_path
+from zerver.config.settings import (
+    BreakerConfig,
+    BulkheadConfig,
+    Config,
+    EffectsConfig,
+    HttpConfig,
+    LimitsConfig,
+    ObservabilityConfig,
+    Policy,
+    PoolConfig,
+    ReactorConfig,
+    RetryConfig,
+    ServerConfig,
+    SqliteConfig,
+    TargetConfig,
+    TimeoutsConfig,
+)
+
+__all__ = [
+    "BreakerConfig",
+    "BulkheadConfig",
+    "Config",
+    "ConfigError",
+    "EffectsConfig",
+    "HttpConfig",
+    "LimitsConfig",
+    "ObservabilityConfig",
+    "Policy",
+    "PoolConfig",
+    "ReactorConfig",
+    "RetryConfig",
+    "ServerConfig",
+    "SqliteConfig",
+    "TargetConfig",
+    "TimeoutsConfig",
+    "engine_name",
+    "load",
+    "load_config",
+    "parse",
+    "sqlite_path",
+]

@@ -1,0 +1,102 @@
+"""What the type of a setting cannot say: URLs of stores, names of targets, which engine there is."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Literal
+
+from zerver.config.problem import ConfigError, choices, shown
+from zerver.config.settings import Config, EffectsConfig
+
+__all__ = ["LATER", "effects_problems", "engine_name", "sqlite_path"]
+
+# Sections that a later version reads. To accept them before would be to promise something.
+LATER: Mapping[tuple[str, ...], str] = {
+    ("schedulers",): "it serves from one process",
+    ("trace",): "it keeps no traces",
+    ("reactor", "compute_pool"): "it has no compute workers",
+    ("reactor", "continuation_pool", "mode"): "only the reactor engine has modes",
+    ("reactor", "continuation_pool", "step_budget_ms"): "only the reactor engine has a step budget",
+    ("effects", "timeouts", "cache"): "it has no cache effects",
+    ("effects", "timeouts", "file"): "it has no file effects",
+    ("effects", "timeouts", "actor"): "it has no actors",
+}
+
+_OTHER_STORES = {
+    "postgres": "PostgreSQL",
+    "postgresql": "PostgreSQL",
+    "redis": "Redis",
+    "rediss": "Redis",
+    "valkey": "Valkey",
+}
+
+
+def engine_name(config: Config, env: Mapping[str, str], flag: str | None = None) -> Literal["blocking"]:
+    """The engine to run: ``flag`` (``--engine``), else ``ZERVER_ENGINE``, else ``reactor.enabled``, else the default.
+
+    :raises ConfigError: the engine is unknown, or is the reactor, which is not in this version.
+    """
+    asked, source = flag, "--engine"
+    if not asked:
+        asked, source = env.get("ZERVER_ENGINE"), "environment variable ZERVER_ENGINE"
+    if asked:
+        if asked not in ("blocking", "reactor"):
+            raise ConfigError(f"{source} = {shown(asked)}: unknown engine. Allowed: blocking")
+        source = f"{source} = {shown(asked)}"
+    elif config.reactor.enabled:
+        asked, source = "reactor", "reactor.enabled = true"
+    if asked == "reactor":
+        raise ConfigError(f"{source}: the reactor engine is not in this version. Allowed: blocking")
+    return "blocking"
+
+
+def sqlite_path(url: str) -> str:
+    """The file of ``sqlite:///relative/path.db`` or ``sqlite:////absolute/path.db`` (the form that SQLAlchemy uses).
+
+    :raises ValueError: it is no such URL. The message says what it must be.
+    """
+    scheme, _, rest = url.partition("://")
+    scheme = scheme.lower()
+    other = _OTHER_STORES.get(scheme.partition("+")[0])
+    if other:
+        raise ValueError(f"{other} is not in this version, only SQLite: sqlite:///PATH")
+    if scheme != "sqlite" or not rest.startswith("/") or rest.endswith("/"):
+        raise ValueError("must be sqlite:///relative/path.db or sqlite:////absolute/path.db")
+    if rest == "/:memory:":
+        raise ValueError("must name a file: in memory, each connection would have a database of its own")
+    if "?" in rest or "#" in rest:
+        raise ValueError("must have a plain path after sqlite:///; options are set in effects.sqlite")
+    return rest[1:]
+
+
+def effects_problems(effects: EffectsConfig) -> Iterator[tuple[tuple[str, ...], str]]:
+    """For each setting that is wrong, its path, and how a message about it goes on after the path."""
+    urls = [(("effects", "databases", name), url) for name, url in effects.databases.items()]
+    for path, url in (*urls, (("effects", "kv"), effects.kv)):
+        try:
+            sqlite_path(url)
+        except ValueError as error:
+            yield path, f" = {shown(url)}: {error}"
+    for target in effects.targets:
+        wrong = _target_problem(target, effects.databases)
+        if wrong:
+            yield ("effects", "targets", target), f": {wrong}"
+
+
+def _target_problem(target: str, databases: Iterable[str]) -> str | None:
+    family, _, rest = target.partition(":")
+    match family:
+        case "kv":
+            return None if target == "kv" else "must be kv, which has no parts"
+        case "sql":
+            return None if rest in databases else f"no such database{choices(rest, databases)}"
+        case "http":
+            host, _, port = rest.rpartition(":")
+            right = re.fullmatch(r"[^\s/:@A-Z]+|\[[0-9a-f:.]+\]", host) and re.fullmatch(r"[1-9][0-9]{0,4}", port)
+            return None if right and int(port) <= 65_535 else "must be http:HOST:PORT, the host in lower case"
+        case "call":
+            right = re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)+", rest)
+            return None if right else "must be call:MODULE.FUNCTION"
+        case _:
+            return f"unknown effect family{choices(family, ('http', 'sql', 'kv', 'call'))}"

@@ -1,0 +1,214 @@
+"""Every setting, with its type, bounds and default. Times are in seconds, sizes in bytes.
+
+Only settings that this version reads exist here. ``load`` checks the bounds; a Struct built in code is not checked.
+"""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct, field
+
+__all__ = [
+    "DEFAULT_DATABASES",
+    "BreakerConfig",
+    "BulkheadConfig",
+    "Config",
+    "EffectsConfig",
+    "HttpConfig",
+    "LimitsConfig",
+    "ObservabilityConfig",
+    "Policy",
+    "PoolConfig",
+    "ReactorConfig",
+    "RetryConfig",
+    "ServerConfig",
+    "SqliteConfig",
+    "TargetConfig",
+    "TimeoutsConfig",
+]
+
+Port = Annotated[int, Meta(ge=0, le=65_535)]
+Threads = Annotated[int, Meta(ge=1, le=1_024)]
+Attempts = Annotated[int, Meta(ge=1, le=100)]
+Count = Annotated[int, Meta(ge=1, le=1_000_000)]
+CountOrZero = Annotated[int, Meta(ge=0, le=1_000_000)]
+Bytes = Annotated[int, Meta(ge=0, le=2**40)]
+# A day is past any sensible time-out, and below what threading and SQLite (int32 milliseconds) are able to wait.
+Seconds = Annotated[float, Meta(gt=0, le=86_400)]
+SecondsOrZero = Annotated[float, Meta(ge=0, le=86_400)]
+Factor = Annotated[float, Meta(ge=1, le=100)]
+_NO_CONTROLS = r"\A[^\x00-\x1f\x7f\ud800-\udfff]+\Z"
+Text = Annotated[str, Meta(min_length=1, max_length=4_096, pattern=_NO_CONTROLS)]
+# unix(7): sun_path holds 108 bytes, the closing NUL among them.
+SocketPath = Annotated[str, Meta(min_length=1, max_length=107, pattern=_NO_CONTROLS)]
+
+
+class ServerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where the server listens and how it stops.
+
+    ``port`` 0 takes any free one. ``uds``, the path of a Unix socket, wins over host and port. ``grace`` is how many
+    seconds requests in flight may take to finish at a stop.
+    """
+
+    host: Text = "127.0.0.1"
+    port: Port = 8080
+    uds: SocketPath | None = None
+    grace: SecondsOrZero = 10.0
+    log_level: Literal["critical", "error", "warning", "info", "debug"] = "info"
+
+
+class PoolConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A bounded thread pool: ``size`` threads, and ``queue`` jobs that may wait for one. More is refused (503)."""
+
+    size: Threads = 16
+    queue: CountOrZero = 256
+
+
+class ReactorConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The engine and its pools.
+
+    ``enabled`` None is this version's default engine (see ``engine_name``). The continuation pool runs requests in the
+    blocking engine, the effector pool blocking calls.
+
+    A request keeps its thread while its effects wait, so the size of the continuation pool bounds requests in flight.
+    It is 32 on any machine: threads that wait cost next to nothing, and threads that compute share one GIL however
+    many cores there are, so more of them only delay each other.
+    """
+
+    enabled: bool | None = None
+    continuation_pool: PoolConfig = PoolConfig(size=32)
+    effector_pool: PoolConfig = PoolConfig()
+
+
+class LimitsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What one request may use.
+
+    ``body_bytes``: more is 413. ``deadline``: seconds until 504. ``field_count``: query parameters, and form fields (so
+    many of each). ``retry_budget``: retries over all effects of the request.
+    """
+
+    body_bytes: Bytes = 1024 * 1024
+    deadline: Seconds = 30.0
+    field_count: CountOrZero = 1000
+    retry_budget: CountOrZero = 10
+
+
+class SqliteConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Each SQLite database: connections that read, beside the one that writes; seconds to wait for a lock."""
+
+    readers: Threads = 4
+    busy_timeout: SecondsOrZero = 5.0
+
+
+class HttpConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The HTTP client: the largest response body (bytes) that an effect accepts."""
+
+    max_body_bytes: Bytes = 8 * 1024 * 1024
+
+
+class TimeoutsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Seconds per attempt, by effect family, where neither the effect nor its target says otherwise."""
+
+    http: Seconds = 1.0
+    sql: Seconds = 0.3
+    kv: Seconds = 0.3
+    call: Seconds = 5.0
+
+
+class RetryConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``attempts`` in total, the first included. The wait before retry n (from 1) is drawn evenly from 0 to
+    ``min(cap, base * factor ** (n - 1))`` seconds."""
+
+    attempts: Attempts = 1
+    base: SecondsOrZero = 0.01
+    factor: Factor = 2.0
+    cap: SecondsOrZero = 5.0
+
+
+class BreakerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Opens after ``failures`` in ``window`` seconds; after ``cooldown`` seconds ``probes`` attempts may try."""
+
+    failures: Count = 5
+    window: Seconds = 10.0
+    cooldown: Seconds = 5.0
+    probes: Count = 1
+
+
+class BulkheadConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Attempts in flight to one target: ``in_flight`` in all, ``per_request`` of one request.
+
+    ``queue`` more may wait; past that the effect fails as OVERLOADED.
+    """
+
+    in_flight: Count = 64
+    per_request: Count = 16
+    queue: CountOrZero = 256
+
+
+class TargetConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What one target changes. None: the family's time-out, no retry, ``default_breaker``, ``default_bulkhead``."""
+
+    timeout: Seconds | None = None
+    retry: RetryConfig | None = None
+    breaker: BreakerConfig | None = None
+    bulkhead: BulkheadConfig | None = None
+
+
+class Policy(Struct, frozen=True, kw_only=True):
+    """What holds for one target. ``timeout`` None: its family has none. ``retry`` None: one attempt."""
+
+    timeout: float | None
+    retry: RetryConfig | None
+    breaker: BreakerConfig
+    bulkhead: BulkheadConfig
+
+
+DEFAULT_DATABASES = MappingProxyType({"default": "sqlite:///var/zerver.db"})
+
+
+class EffectsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The stores behind the effects, and the policy of each target.
+
+    ``databases`` (name to URL) always has ``default``. ``targets`` is keyed by ``http:HOST:PORT``, ``sql:DATABASE``,
+    ``kv`` or ``call:MODULE.FUNCTION``. What a target's ``breaker`` or ``bulkhead`` leaves out, ``load`` fills in from
+    ``default_breaker`` and ``default_bulkhead``.
+    """
+
+    databases: dict[str, Text] = field(default_factory=lambda: dict(DEFAULT_DATABASES))
+    kv: Text = "sqlite:///var/kv.db"
+    sqlite: SqliteConfig = SqliteConfig()
+    http: HttpConfig = HttpConfig()
+    timeouts: TimeoutsConfig = TimeoutsConfig()
+    default_breaker: BreakerConfig = BreakerConfig()
+    default_bulkhead: BulkheadConfig = BulkheadConfig()
+    targets: dict[str, TargetConfig] = field(default_factory=dict)
+
+    def policy(self, target: str) -> Policy:
+        """What holds for ``target``, whether ``targets`` lists it or not."""
+        own = self.targets.get(target, TargetConfig())
+        family: float | None = getattr(self.timeouts, target.partition(":")[0], None)
+        return Policy(
+            timeout=family if own.timeout is None else own.timeout,
+            retry=own.retry,
+            breaker=own.breaker or self.default_breaker,
+            bulkhead=own.bulkhead or self.default_bulkhead,
+        )
+
+
+class ObservabilityConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``debug`` shows tracebacks to clients: never in production. ``access_log``: a line of log for each request."""
+
+    debug: bool = False
+    access_log: bool = True
+
+
+class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything that can be set, by section."""
+
+    server: ServerConfig = ServerConfig()
+    reactor: ReactorConfig = ReactorConfig()
+    limits: LimitsConfig = LimitsConfig()
+    effects: EffectsConfig = EffectsConfig()
+    observability: ObservabilityConfig = ObservabilityConfig()
