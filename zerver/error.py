@@ -17,6 +17,7 @@ import msgspec
 __all__ = [
     "AppError",
     "DefinitionError",
+    "EffectFailed",
     "Error",
     "ErrorKind",
     "SlotMissing",
@@ -82,6 +83,14 @@ class AppError(ZerverError):
 
 class DefinitionError(AppError):
     """A slot, step, route, effect or Need is declared wrongly. Raised where it is defined or built, or at start."""
+
+
+class EffectFailed(ZerverError):
+    """An effect that was performed outside of a request (:meth:`App.perform`) failed; ``error`` says how."""
+
+    def __init__(self, label: str, error: Error) -> None:
+        super().__init__(f"{label}: {error.kind.name}: {error.what}")
+        self.error = error
 
 
 class UndeclaredSlot(AppError):

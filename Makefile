@@ -1,0 +1,48 @@
+# Every target sets up .venv by itself. PYTHON=python3.13 chooses another interpreter (3.11 or newer).
+
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && exit; done; echo no-python)
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.PHONY: run test unit lint format bench clean
+
+run: $(VENV)/.run
+	$(BIN)/zerver serve examples.todo.app:app
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest tests/unit tests/integration
+
+unit: $(VENV)/.test
+	$(BIN)/python -m pytest tests/unit
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/basedpyright --warnings
+
+format: $(VENV)/.test
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.test
+	$(BIN)/python -m bench
+
+clean:
+	rm -rf $(VENV) var build dist .mypy_cache .ruff_cache .hypothesis
+
+# The stamps keep a second run from asking pip anything.
+$(VENV)/.made:
+	@if [ "$(PYTHON)" = no-python ]; then echo "Zerver needs Python 3.11 or newer; none was found. Give one: make PYTHON=/path/to/python3" >&2; exit 1; fi
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.run: $(VENV)/.made pyproject.toml
+	$(PIP) install --editable .
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.made pyproject.toml
+	$(PIP) install --editable '.[test]'
+	@touch $@ $(VENV)/.run

@@ -1,0 +1,1 @@
+"""Apps to read and to run; each is run by the tests."""

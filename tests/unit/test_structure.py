@@ -1,0 +1,154 @@
+"""The layering of the code base, held by reading imports (nothing is imported here)."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+HOUSES = {"zerver": ROOT / "zerver", "zerver_runtime": ROOT / "runtime" / "zerver_runtime"}
+
+# Modules that take inputs and time and return actions: no I/O, clock, thread, loop or randomness of their own.
+PURE = (
+    "zerver.slot", "zerver.effect", "zerver.error", "zerver.decision", "zerver.context", "zerver.step",
+    "zerver.step_source", "zerver.need", "zerver.request", "zerver.client_input", "zerver.codec", "zerver.execution",
+    "zerver.interpreter", "zerver.signals", "zerver.pipeline", "zerver.routing", "zerver.path_template",
+    "zerver.effects", "zerver.trace.events", "zerver.config.settings", "zerver.config.merge", "zerver.config.rules",
+    "zerver_runtime.outcome", "zerver_runtime.reactor.join", "zerver_runtime.reactor.retry",
+    "zerver_runtime.reactor.breaker", "zerver_runtime.reactor.bulkhead", "zerver_runtime.reactor.budget",
+    "zerver_runtime.reactor.dispatcher",
+)  # fmt: skip
+IMPURE_IMPORTS = {
+    "aiohttp", "asyncio", "concurrent", "multiprocessing", "queue", "random", "secrets", "select", "selectors",
+    "signal", "socket", "sqlite3", "ssl", "subprocess", "tempfile", "threading", "time", "urllib.request", "uvicorn",
+    "uvloop",
+}  # fmt: skip
+
+
+def modules() -> dict[str, Path]:
+    found = {}
+    for house, folder in HOUSES.items():
+        for path in sorted(folder.rglob("*.py")):
+            parts = (house, *path.relative_to(folder).with_suffix("").parts)
+            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+MODULES = modules()
+
+
+def tree(name: str) -> ast.Module:
+    return ast.parse(MODULES[name].read_text())
+
+
+def imports(name: str, *, at_start_only: bool = False) -> Iterator[str]:
+    """The absolute names of the modules that ``name`` imports; names taken out of a package resolve to its modules."""
+    module = tree(name)
+    package = name if MODULES[name].name == "__init__.py" else name.rpartition(".")[0]
+    nodes = _at_start(module) if at_start_only else ast.walk(module)
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                above = package.split(".")[: len(package.split(".")) - node.level + 1]
+                base = ".".join([*above, base] if base else above)
+            for alias in node.names:
+                inner = f"{base}.{alias.name}"
+                yield inner if inner in MODULES else base
+
+
+def _at_start(node: ast.AST) -> Iterator[ast.AST]:
+    """Nodes that run when the module is imported: not those in functions, nor under TYPE_CHECKING."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+            continue
+        if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test):
+            continue
+        yield child
+        yield from _at_start(child)
+
+
+def test_no_module_imports_itself_in_a_circle() -> None:
+    edges = {
+        name: {one for one in imports(name, at_start_only=True) if one in MODULES and one != name} for name in MODULES
+    }
+    state: dict[str, int] = {}
+
+    def visit(name: str, path: tuple[str, ...]) -> None:
+        state[name] = 1
+        for following in sorted(edges[name]):
+            # A package's __init__ hands on what its modules define; importing a sibling through it is no circle.
+            if following == name.rpartition(".")[0]:
+                continue
+            assert state.get(following) != 1, " -> ".join((*path, name, following))
+            if following not in state:
+                visit(following, (*path, name))
+        state[name] = 2
+
+    for name in sorted(MODULES):
+        if name not in state:
+            visit(name, ())
+
+
+def test_the_runtime_never_imports_the_web_engine() -> None:
+    for name in MODULES:
+        if name.startswith("zerver_runtime"):
+            assert not [one for one in imports(name) if one == "zerver" or one.startswith("zerver.")], name
+
+
+def test_the_runtime_imports_only_the_standard_library_and_msgspec() -> None:
+    import sys
+
+    for name in MODULES:
+        if name.startswith("zerver_runtime"):
+            tops = {one.partition(".")[0] for one in imports(name)}
+            strangers = tops - sys.stdlib_module_names - {"msgspec", "zerver_runtime"}
+            assert strangers <= ({"uvloop"} if name == "zerver_runtime.reactor.loop" else set()), (name, strangers)
+
+
+@pytest.mark.parametrize("prefix", PURE)
+def test_pure_modules_import_no_io_clock_thread_or_loop(prefix: str) -> None:
+    covered = [name for name in MODULES if name == prefix or name.startswith(prefix + ".")]
+    assert covered, f"{prefix} is gone; take it out of the list"
+    for name in covered:
+        impure = {one for one in imports(name) if one in IMPURE_IMPORTS or one.partition(".")[0] in IMPURE_IMPORTS}
+        assert not impure, (name, impure)
+
+
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_every_module_says_what_it_exports(name: str) -> None:
+    module = tree(name)
+    body = module.body[1:] if ast.get_docstring(module) is not None else module.body
+    if not body or name.endswith("__main__"):
+        return
+    exported = [
+        ast.literal_eval(node.value)
+        for node in module.body
+        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "__all__" for t in node.targets)
+    ]
+    assert exported, f"{name} has no __all__"
+    (names,) = exported
+    defined = {
+        node.name for node in module.body if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))
+    }
+    defined |= {
+        t.id for node in module.body if isinstance(node, ast.Assign) for t in node.targets if isinstance(t, ast.Name)
+    }
+    defined |= {n.target.id for n in module.body if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name)}
+    defined |= {
+        alias.asname or alias.name
+        for node in module.body
+        if isinstance(node, (ast.ImportFrom, ast.Import))
+        for alias in node.names
+    }
+    assert set(names) <= defined, f"{name}: __all__ names what it does not have: {set(names) - defined}"
+
+
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_every_module_says_what_it_is(name: str) -> None:
+    assert ast.get_docstring(tree(name)) or not tree(name).body, f"{name} has no docstring"

@@ -1,0 +1,277 @@
+"""The app: routes, before-steps, flows, mounts and effectors, collected at import and frozen at start."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections import Counter
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, overload
+
+import msgspec
+
+from .config import Config
+from .decision import Step
+from .effect import Effect
+from .error import AppError, DefinitionError, Error
+from .pipeline import Pipeline, check_pipeline
+from .request import Request
+from .response import Response
+from .routing import RouteError, Router
+from .step import CompiledStep, compile_step
+
+if TYPE_CHECKING:
+    from .effectors.base import Effector
+    from .server.asgi import AsgiServer
+
+__all__ = ["App", "AsgiApp", "Lifespan", "Mount", "OnError", "Registrar", "Report", "Site"]
+
+F = TypeVar("F", bound=Step)
+
+AsgiApp: TypeAlias = Callable[[Any, Any, Any], Any]
+Lifespan: TypeAlias = Callable[["App"], AbstractAsyncContextManager[Any]]
+OnError: TypeAlias = Callable[[Error, Request], Response]
+
+_SLUG = re.compile(r"[a-z0-9]+(?:[-_][a-z0-9]+)*")
+_METHOD = re.compile(r"[A-Z]+")
+
+
+class Mount(msgspec.Struct, frozen=True):
+    """An ASGI app below a path. ``path`` has no slash at its end; empty is the root."""
+
+    path: str
+    app: AsgiApp
+
+
+class Site(msgspec.Struct, frozen=True):
+    """A frozen app: what engines serve."""
+
+    router: Router[Pipeline]
+    mounts: tuple[Mount, ...]
+    """The longest path first."""
+    warnings: tuple[str, ...]
+
+
+class Report(msgspec.Struct, frozen=True):
+    """What is wrong with an app. Each message names the route, the step, the slot, and the fix."""
+
+    errors: tuple[str, ...]
+    """The app cannot start."""
+    warnings: tuple[str, ...]
+
+
+class App:
+    """A web application. It is itself an ASGI 3 app.
+
+    ``lifespan``: called with the app, gives an async context manager that is entered once per scheduler before it is
+    ready, and left after it has drained. ``on_error``: makes the response of an :class:`Error`, instead of
+    ``application/problem+json``.
+
+    :raises DefinitionError: out of the methods below, for what is declared wrongly; also when something is added
+        after the app has started.
+    """
+
+    def __init__(self, *, lifespan: Lifespan | None = None, on_error: OnError | None = None) -> None:
+        self.lifespan = lifespan
+        self.on_error = on_error
+        self.config: Config | None = None
+        """Set by a server before the start; otherwise read from ``config.json`` and the environment at the start."""
+        self.effectors: dict[str, Effector] = {}
+        self._before: list[CompiledStep] = []
+        self._routes: list[_Route] = []
+        self._mounts: list[Mount] = []
+        self._site: Site | None = None
+        self._server: AsgiServer | None = None
+        self.get = Registrar(self, "GET")
+        self.post = Registrar(self, "POST")
+        self.put = Registrar(self, "PUT")
+        self.patch = Registrar(self, "PATCH")
+        self.delete = Registrar(self, "DELETE")
+        self.head = Registrar(self, "HEAD")
+        self.options = Registrar(self, "OPTIONS")
+
+    # Declaring
+
+    def route(self, method: str) -> Registrar:
+        """The registrar of any method: ``app.route("PURGE")("/cache", purge)``."""
+        if not _METHOD.fullmatch(method):
+            raise DefinitionError(f"method {method!r}: upper-case letters only, such as 'PURGE'")
+        return Registrar(self, method)
+
+    def use(self, *steps: Step) -> None:
+        """Run these steps before those of every route of this app, also of routes declared earlier. Not for 404, 405
+        and mounts."""
+        self._open("use()")
+        names = sys._getframe(1).f_locals
+        self._before += [compile_step(step, names) for step in steps]
+
+    def flow(self, slug: str, *steps: Step, before: tuple[Step, ...] = (), deadline: float | None = None) -> None:
+        """Serve the steps as ``POST /flow/v1/<slug>``. A slug is lower-case words joined with ``-`` or ``_``."""
+        if not _SLUG.fullmatch(slug):
+            raise DefinitionError(
+                f"flow {slug!r}: lower-case letters and digits joined with - or _, such as 'checkout'"
+            )
+        if not steps:
+            raise DefinitionError(f"flow {slug!r}: give at least one step")
+        self._add("POST", f"/flow/v1/{slug}", steps, before, deadline, sys._getframe(1).f_locals)
+
+    def mount(self, path: str, app: AsgiApp) -> None:
+        """Serve an ASGI app below ``path``. Its routes come after those of this app."""
+        self._open("mount()")
+        if not path.startswith("/") or "{" in path:
+            raise DefinitionError(f"mount {path!r}: a mount's path starts with / and has no parameters")
+        if app is self:
+            raise DefinitionError(f"mount {path!r}: an app cannot be mounted in itself")
+        path = path.rstrip("/")
+        if any(mount.path == path for mount in self._mounts):
+            raise DefinitionError(f"mount {path or '/'}: there is one already; give each app a path of its own")
+        self._mounts.append(Mount(path, app))
+
+    def effector(self, kind: str, driver: Effector) -> None:
+        """Perform effects of family ``kind`` with this driver; also replaces a built-in one."""
+        self._open("effector()")
+        if not callable(getattr(driver, "start", None)):
+            raise DefinitionError(
+                f"effector {kind!r}: {type(driver).__name__} has no start(effect, done); for 'async def "
+                f"perform(effect)' "
+                "wrap it: app.effector(kind, AsyncEffector(driver.perform))"
+            )
+        self.effectors[kind] = driver
+
+    def _add(
+        self,
+        method: str,
+        path: str,
+        steps: tuple[Step, ...],
+        before: tuple[Step, ...],
+        deadline: float | None,
+        names: Mapping[str, Any],
+    ) -> None:
+        self._open(f"route {method} {path}")
+        if deadline is not None and not 0 < deadline < float("inf"):
+            raise DefinitionError(f"route {method} {path}: deadline={deadline!r}; give seconds above 0")
+        compiled = tuple(compile_step(step, names) for step in (*before, *steps))
+        self._routes.append(_Route(method, path, compiled, deadline))
+
+    def _open(self, what: str) -> None:
+        if self._site is not None:
+            raise DefinitionError(f"{what}: the app has started; declare everything before that, at import")
+
+    # Starting
+
+    def check(self) -> Report:
+        """What is wrong with the app as it stands: errors that keep it from starting, and warnings."""
+        errors: list[str] = []
+        warnings: list[str] = []
+        unread_everywhere: Counter[tuple[CompiledStep, Any]] = Counter()
+        router: Router[Pipeline] = Router()
+        for pipeline, route in self._pipelines():
+            try:
+                router.add(route.method, route.path, pipeline, pipeline.steps[-1].where if pipeline.steps else "")
+            except RouteError as problem:
+                errors.append(str(problem))
+            findings = check_pipeline(pipeline)
+            errors += findings.errors
+            for step, slot in findings.unread:
+                if step in self._before:
+                    unread_everywhere[step, slot] += 1  # what one route does not read, another may
+                else:
+                    warnings.append(f"route {pipeline.label}: {_unread(step, slot)}")
+        warnings += [
+            f"app.use: {_unread(step, slot)}"
+            for (step, slot), routes in unread_everywhere.items()
+            if routes == len(self._routes)
+        ]
+        return Report(tuple(dict.fromkeys(errors)), tuple(dict.fromkeys(warnings)))
+
+    def site(self) -> Site:
+        """Freeze the app. From here on nothing can be added.
+
+        :raises AppError: :meth:`check` found errors.
+        """
+        if self._site is None:
+            report = self.check()
+            if report.errors:
+                listed = "\n".join(f"  - {error}" for error in report.errors)
+                raise AppError(f"the app cannot start:\n{listed}")
+            router: Router[Pipeline] = Router()
+            for pipeline, route in self._pipelines():
+                router.add(route.method, route.path, pipeline)
+            mounts = tuple(sorted(self._mounts, key=lambda mount: len(mount.path), reverse=True))
+            self._site = Site(router, mounts, report.warnings)
+        return self._site
+
+    def _pipelines(self) -> list[tuple[Pipeline, _Route]]:
+        before = tuple(self._before)
+        return [
+            (Pipeline(f"{route.method} {route.path}", before + route.steps, route.deadline), route)
+            for route in self._routes
+        ]
+
+    # Serving
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """ASGI 3."""
+        server = self._server
+        if server is None:
+            from .server.asgi import AsgiServer  # at the first use: declaring an app needs no server
+
+            server = self._server = AsgiServer(self)
+        await server(scope, receive, send)
+
+    async def perform(self, effect: Effect[Any]) -> Any:
+        """Perform one effect outside of any request, with its policies: to create tables in ``lifespan``, say. The
+        value is decoded as in a request.
+
+        :raises EffectFailed: it failed.
+        :raises AppError: the app is not running.
+        """
+        if self._server is None:
+            raise AppError("App.perform: the app is not running; call it inside of the app's lifespan")
+        return await self._server.perform(effect)
+
+
+def _unread(step: CompiledStep, slot: type) -> str:
+    return f"step {step.name} writes slot {slot.__name__}, which no step reads; take it out of its writes, or read it"
+
+
+class _Route(msgspec.Struct, frozen=True):
+    method: str
+    path: str
+    steps: tuple[CompiledStep, ...]
+    deadline: float | None
+
+
+class Registrar:
+    """Declares routes of one method: ``app.get(path, *steps)``, or as a decorator of a single step."""
+
+    __slots__ = ("_app", "_method")
+
+    def __init__(self, app: App, method: str) -> None:
+        self._app = app
+        self._method = method
+
+    @overload
+    def __call__(
+        self, path: str, first: Step, /, *steps: Step, before: tuple[Step, ...] = (), deadline: float | None = None
+    ) -> None: ...
+    @overload
+    def __call__(
+        self, path: str, /, *, before: tuple[Step, ...] = (), deadline: float | None = None
+    ) -> Callable[[F], F]: ...
+    def __call__(
+        self, path: str, /, *steps: Step, before: tuple[Step, ...] = (), deadline: float | None = None
+    ) -> Callable[[F], F] | None:
+        """Declare a route. ``before``: steps that run before ``steps``, after those of ``app.use``. ``deadline``:
+        seconds for the whole request, instead of ``limits.deadline``."""
+        frame = sys._getframe(1)
+        if steps:
+            self._app._add(self._method, path, steps, before, deadline, frame.f_locals)
+            return None
+
+        def declare(fn: F) -> F:
+            self._app._add(self._method, path, (fn,), before, deadline, frame.f_locals)
+            return fn
+
+        return declare

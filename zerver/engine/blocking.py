@@ -1,0 +1,249 @@
+"""The blocking engine: each request on a worker thread, its effects one after another. The engine to debug with.
+
+Its run of a pipeline is the one in which effects settle in the order of their declaration. Steps run on the request's
+thread, which waits for each effect; drivers, time-outs and retries run on the server's loop, as in any engine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import queue
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from zerver_runtime.reactor.dispatcher import Dispatcher, Scope, Ticket
+from zerver_runtime.reactor.threads import ThreadPool
+
+from zerver_runtime.outcome import Outcome
+
+from ..error import Error, ErrorKind
+from ..execution import Execution, Phase, Surroundings
+from ..interpreter import advance
+from ..pipeline import Pipeline
+from ..request import Request
+from ..response import Response
+from ..signals import (
+    CancelEffect,
+    Cancelled,
+    Closed,
+    DeadlinePassed,
+    DetachEffect,
+    Input,
+    ReportBug,
+    Respond,
+    Settled,
+    Start,
+    StartEffect,
+)
+
+__all__ = ["BlockingEngine", "Exchange"]
+
+_log = logging.getLogger("zerver")
+
+
+class BlockingEngine:
+    """Runs pipelines on the threads of ``pool``, their effects on ``dispatcher``. Lives on one loop."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        pool: ThreadPool,
+        dispatcher: Dispatcher,
+        around: Surroundings,
+        deadline: float,
+        new_scope: Callable[[], Scope],
+    ) -> None:
+        self.loop = loop
+        self.pool = pool
+        self.dispatcher = dispatcher
+        self.around = around
+        self.deadline = deadline
+        """Seconds for a request whose route does not say otherwise."""
+        self.new_scope = new_scope
+        self.live: set[Exchange] = set()
+        """Exchanges that are not closed, and those with effects in the background."""
+
+    def begin(self, pipeline: Pipeline, request: Request) -> Exchange:
+        """Begin to answer a request. Its :attr:`Exchange.answer` is done when there is a response."""
+        exchange = Exchange(self, pipeline, request)
+        self.live.add(exchange)
+        if not self.pool.submit(exchange.work):
+            exchange.refuse()
+        return exchange
+
+    def cancel_all(self, reason: str) -> None:
+        """Stop every request and background effect."""
+        for exchange in list(self.live):
+            exchange.cancel(reason)
+            exchange.drop_background()
+
+
+class Exchange:
+    """One request in the blocking engine: the interpreter's execution, and the effects that it waits for."""
+
+    __slots__ = (
+        "_background", "_closed", "_current", "_engine", "_inbox", "_scope", "_tickets", "_waiting",
+        "answer", "run",
+    )  # fmt: skip
+
+    def __init__(self, engine: BlockingEngine, pipeline: Pipeline, request: Request) -> None:
+        started = engine.around.clock()
+        seconds = engine.deadline if pipeline.deadline is None else pipeline.deadline
+        self._engine = engine
+        self.run = Execution(pipeline.steps, request, engine.around, started, started + int(seconds * 1e9))
+        self.answer: asyncio.Future[Response | None] = engine.loop.create_future()
+        """Done with the response, or with ``None`` when the request was cancelled."""
+        self._inbox: queue.SimpleQueue[Input] = queue.SimpleQueue()
+        # Of the request's thread.
+        self._waiting: deque[StartEffect] = deque()
+        self._current: StartEffect | None = None
+        self._background: deque[DetachEffect] = deque()
+        # Of the loop's thread.
+        self._scope = engine.new_scope()
+        self._tickets: dict[tuple[int, int], Ticket] = {}
+        self._closed = False
+
+    # On the request's thread
+
+    def work(self) -> None:
+        """Drive the execution to its end."""
+        run, inbox = self.run, self._inbox
+        response: Response | None = None
+        try:
+            event: Input = Start() if inbox.empty() else inbox.get_nowait()  # cancelled before it began
+            while True:
+                response = self._carry_out(event)
+                if run.phase is Phase.ENDED:
+                    break
+                if self._current is None and self._waiting:
+                    self._current = self._waiting.popleft()
+                    self._on_loop(self._start, self._current)
+                event = self._next_input()
+        finally:
+            self._on_loop(self._answered, response)
+
+    def _carry_out(self, event: Input) -> Response | None:
+        if isinstance(event, Settled) and self._is_current(event.need, event.effect):
+            self._current = None
+        response: Response | None = None
+        for action in advance(self.run, event):
+            match action:
+                case StartEffect():
+                    self._waiting.append(action)
+                case CancelEffect(need=need, effect=index):
+                    self._let_go(need, index)
+                case DetachEffect():
+                    if not self._is_current(action.need, action.effect):
+                        self._let_go(action.need, action.effect)
+                        self._background.append(action)
+                case Respond():
+                    response = action.response
+                case ReportBug():
+                    report(self.run.state.request, action)
+        return response
+
+    def _is_current(self, need: int, index: int) -> bool:
+        current = self._current
+        return current is not None and (current.need, current.effect) == (need, index)
+
+    def _let_go(self, need: int, index: int) -> None:
+        if self._is_current(need, index):
+            self._current = None
+            self._on_loop(self._cancel, need, index)
+        else:
+            self._waiting = deque(one for one in self._waiting if (one.need, one.effect) != (need, index))
+
+    def _next_input(self) -> Input:
+        left = (self.run.state.deadline_ns - self._engine.around.clock()) / 1e9
+        try:
+            return self._inbox.get(timeout=max(left, 0.0))
+        except queue.Empty:
+            return DeadlinePassed()
+
+    def _on_loop(self, callback: Callable[..., object], *arguments: Any) -> None:
+        try:
+            self._engine.loop.call_soon_threadsafe(callback, *arguments)
+        except RuntimeError:  # the loop is closed: the server has stopped, and nobody waits any more
+            self._inbox.put(Cancelled("the server has stopped"))
+
+    # On the loop's thread
+
+    def cancel(self, reason: str) -> None:
+        """Stop the request: nobody waits for its answer."""
+        self._inbox.put(Cancelled(reason))
+
+    def refuse(self) -> None:
+        """Answer 503: no thread is free and the queue is full."""
+        error = Error(ErrorKind.OVERLOADED, "the server is busy; try again later", retry_after=1.0)
+        self.answer.set_result(self._engine.around.render(error, self.run.state.request, None))
+
+    def close(self) -> None:
+        """The response was sent, or never will be. Exit callbacks run on a worker thread, as steps do."""
+        if self._closed:
+            return
+        self._closed = True
+        if not self.run.state.exits or not self._engine.pool.submit(self._close_run):
+            self._close_run()
+        self._forget_when_done()
+
+    def drop_background(self) -> None:
+        """Cancel what still runs in the background."""
+        self._background.clear()
+        for ticket in self._tickets.values():
+            ticket.cancel()
+        self._tickets.clear()
+        self._forget_when_done()
+
+    def _close_run(self) -> None:
+        for action in advance(self.run, Closed()):
+            if isinstance(action, ReportBug):
+                report(self.run.state.request, action)
+
+    def _answered(self, response: Response | None) -> None:
+        if not self.answer.done():
+            self.answer.set_result(response)
+        self._next_in_background()
+
+    def _start(self, start: StartEffect) -> None:
+        deadline = None if start.background else self.run.state.deadline_ns / 1e9
+        self._perform(start, deadline)
+
+    def _perform(self, what: StartEffect | DetachEffect, deadline: float | None) -> None:
+        place = (what.need, what.effect)
+
+        def settled(attempt: int, outcome: Outcome) -> None:
+            self._tickets.pop(place, None)
+            self._settled(Settled(*place, attempt, outcome))
+
+        ticket = self._engine.dispatcher.start(what.what, self._scope, deadline, settled)
+        if not ticket.settled:
+            self._tickets[place] = ticket
+
+    def _settled(self, event: Settled) -> None:
+        if self.answer.done():
+            advance(self.run, event)  # late: traced and counted
+            self._next_in_background()
+        else:
+            self._inbox.put(event)
+
+    def _cancel(self, need: int, index: int) -> None:
+        ticket = self._tickets.pop((need, index), None)
+        if ticket is not None:
+            ticket.cancel()
+
+    def _next_in_background(self) -> None:
+        """Begin the next detached effect, once the ones before it have settled."""
+        if self._background and not self._tickets:
+            self._perform(self._background.popleft(), None)
+        self._forget_when_done()
+
+    def _forget_when_done(self) -> None:
+        if self._closed and not self._tickets and not self._background:
+            self._engine.live.discard(self)
+
+
+def report(request: Request, bug: ReportBug) -> None:
+    """Log a bug of the app, with its traceback."""
+    _log.error("request %s: %s", request.id, bug.what, exc_info=bug.exception)

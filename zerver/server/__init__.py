@@ -1,0 +1,1 @@
+"""The server: ASGI adapter, lifespan and boot."""
