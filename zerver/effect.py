@@ -12,6 +12,8 @@ from typing import Any, Generic, Literal, TypeVar
 
 import msgspec
 
+from zerver_runtime.reactor.retry import RetryPolicy
+
 from .error import DefinitionError
 from .slot import Slot, slot_type
 
@@ -22,19 +24,14 @@ T_co = TypeVar("T_co", covariant=True)
 Priority = Literal["interactive", "batch"]
 
 
-class Retry(msgspec.Struct, frozen=True):
+class Retry(RetryPolicy, frozen=True):
     """How often an effect is tried: ``attempts`` in total, the first included (default 1: no retry).
 
-    Before attempt n + 1 the engine waits a random time up to ``min(cap, base * factor ** (n - 1))`` seconds
-    (full jitter, after AWS's "Exponential Backoff and Jitter"), or what the upstream's ``Retry-After`` says.
+    Before attempt n + 1 the engine waits a random time up to ``min(cap, base * factor ** (n - 1))`` seconds (full
+    jitter, after AWS's "Exponential Backoff and Jitter"), or what the upstream's ``Retry-After`` says.
 
     :raises DefinitionError: attempts below 1; base, factor or cap that are not finite and positive.
     """
-
-    attempts: int = 1
-    base: float = 0.01
-    factor: float = 2.0
-    cap: float = 5.0
 
     def __post_init__(self) -> None:
         if not isinstance(self.attempts, int) or self.attempts < 1:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import re
 from types import CoroutineType
-from typing import Any
+from typing import Any, TypeAlias
 
 from zerver_runtime.outcome import Failure, Success
 from zerver_runtime.reactor.join import Verdict
@@ -115,7 +115,7 @@ def _call(
 
 
 # What to run: a step (None: the one at the position), its view and coroutine where it goes on, and what its await gives.
-_Next = tuple[CompiledStep | None, CtxView[Any, Any] | None, CoroutineType[Any, Any, Any] | None, Any]
+_Next: TypeAlias = "tuple[CompiledStep | None, CtxView[Any, Any] | None, CoroutineType[Any, Any, Any] | None, Any]"
 _NEXT_IN_PIPELINE: _Next = (None, None, None, None)
 
 
@@ -297,7 +297,10 @@ def _settled(run: Execution, event: Settled, actions: list[Action]) -> None:
 def _follow(run: Execution, pending: PendingNeed, verdict: Verdict, actions: list[Action]) -> _Next | None:
     """Do what the join says. What to run next, or ``None`` when the run waits or has ended."""
     effects = pending.need.effects
-    actions += [StartEffect(pending.id, index, effects[index]) for index in verdict.start]
+    for index in verdict.start:
+        effect = effects[index]
+        background = pending.need.detach and not effect.required
+        actions.append(StartEffect(pending.id, index, effect, background))
     if verdict.state == "pending":
         return None
     _let_go(run, pending, verdict.cancel, verdict.detach, actions)

@@ -90,11 +90,13 @@ Input: TypeAlias = Start | Settled | StepReturned | StepAwaits | StepRaised | De
 
 
 class StartEffect(msgspec.Struct, frozen=True):
-    """Perform an effect and answer with :class:`Settled`."""
+    """Perform an effect and answer with :class:`Settled`. ``background``: the request's deadline is not its own, because
+    it may outlive the request."""
 
     need: int
     effect: int
     what: Effect[Any]
+    background: bool = False
 
 
 class CancelEffect(msgspec.Struct, frozen=True):

@@ -1,10 +1,12 @@
-from zerver import App, CtxView, Decision, Done, Need, Slot, http, step
+from typing import Never
+
+from zerver import App, CtxView, Decision, Done, Need, Retry, Slot, http, step
 
 app = App()
 
 
-class Page(Slot[str]):
-    """The page, as text."""
+class Motto(Slot[str]):
+    """What another service says. The answer does without, if it must."""
 
 
 @app.get("/hello/{name}")
@@ -13,13 +15,13 @@ def hello(ctx: CtxView) -> Decision:
 
 
 @step
-def fetch(ctx: CtxView[Page, Page]) -> Decision:
-    return Need([http.get(ctx.query("url"), into=Page, timeout=0.5, required=False)])
+def ask(ctx: CtxView[Never, Motto]) -> Decision:
+    url = "http://127.0.0.1:9000/motto.txt"
+    return Need([http.get(url, into=Motto, timeout=0.5, retry=Retry(2), required=False)], then=answer)
 
 
-def size(ctx: CtxView[Page]) -> Decision:
-    page = ctx.optional(Page)
-    return Done.json({"characters": len(page) if page else None, "problems": [e.what for e in ctx.errors]})
+def answer(ctx: CtxView[Motto]) -> Decision:
+    return Done.json({"motto": ctx.optional(Motto), "problems": [error.what for error in ctx.errors]})
 
 
-app.get("/size", fetch, size)
+app.get("/motto", ask)

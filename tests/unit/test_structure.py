@@ -16,7 +16,7 @@ PURE = (
     "zerver.slot", "zerver.effect", "zerver.error", "zerver.decision", "zerver.context", "zerver.step",
     "zerver.step_source", "zerver.need", "zerver.request", "zerver.client_input", "zerver.codec", "zerver.execution",
     "zerver.interpreter", "zerver.signals", "zerver.pipeline", "zerver.routing", "zerver.path_template",
-    "zerver.effects", "zerver.trace.events", "zerver.config.settings", "zerver.config.merge", "zerver.config.rules",
+    "zerver.effects", "zerver.effect_results", "zerver.faults", "zerver.lax", "zerver.multipart", "zerver.trace.events", "zerver.config.settings", "zerver.config.merge", "zerver.config.rules",
     "zerver_runtime.outcome", "zerver_runtime.reactor.join", "zerver_runtime.reactor.retry",
     "zerver_runtime.reactor.breaker", "zerver_runtime.reactor.bulkhead", "zerver_runtime.reactor.budget",
     "zerver_runtime.reactor.dispatcher",

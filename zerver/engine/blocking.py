@@ -64,6 +64,7 @@ class BlockingEngine:
         self.new_scope = new_scope
         self.live: set[Exchange] = set()
         """Exchanges that are not closed, and those with effects in the background."""
+        self._idle: asyncio.Future[None] | None = None
 
     def begin(self, pipeline: Pipeline, request: Request) -> Exchange:
         """Begin to answer a request. Its :attr:`Exchange.answer` is done when there is a response."""
@@ -72,6 +73,22 @@ class BlockingEngine:
         if not self.pool.submit(exchange.work):
             exchange.refuse()
         return exchange
+
+    def idle(self) -> asyncio.Future[None]:
+        """Done when nothing is live."""
+        if self._idle is None or self._idle.done():
+            self._idle = self.loop.create_future()
+        self._note_idle()
+        return self._idle
+
+    def forget(self, exchange: Exchange) -> None:
+        """An exchange has come to its end."""
+        self.live.discard(exchange)
+        self._note_idle()
+
+    def _note_idle(self) -> None:
+        if not self.live and self._idle is not None and not self._idle.done():
+            self._idle.set_result(None)
 
     def cancel_all(self, reason: str) -> None:
         """Stop every request and background effect."""
@@ -212,13 +229,16 @@ class Exchange:
 
     def _perform(self, what: StartEffect | DetachEffect, deadline: float | None) -> None:
         place = (what.need, what.effect)
+        pending = True
 
         def settled(attempt: int, outcome: Outcome) -> None:
+            nonlocal pending
+            pending = False
             self._tickets.pop(place, None)
             self._settled(Settled(*place, attempt, outcome))
 
         ticket = self._engine.dispatcher.start(what.what, self._scope, deadline, settled)
-        if not ticket.settled:
+        if pending:
             self._tickets[place] = ticket
 
     def _settled(self, event: Settled) -> None:
@@ -241,7 +261,7 @@ class Exchange:
 
     def _forget_when_done(self) -> None:
         if self._closed and not self._tickets and not self._background:
-            self._engine.live.discard(self)
+            self._engine.forget(self)
 
 
 def report(request: Request, bug: ReportBug) -> None:

@@ -1,0 +1,79 @@
+"""From configuration to parts: the built-in effectors, and the policy of each effect."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from zerver_runtime.reactor.breaker import BreakerPolicy
+from zerver_runtime.reactor.bulkhead import BulkheadPolicy
+from zerver_runtime.reactor.effector import Policy
+from zerver_runtime.reactor.retry import RetryPolicy
+from zerver_runtime.reactor.threads import ThreadPool
+
+from ..config import Config
+from ..config.settings import EffectsConfig
+from ..effect import Effect
+from ..effectors.base import Effector
+from ..effectors.call import CallEffector
+from ..effectors.http import HttpEffector
+from ..effectors.kv import KvEffector
+from ..effectors.sql import SqlEffector
+from ..effectors.timer import TimerEffector
+
+__all__ = ["built_in_effectors", "policies"]
+
+_ONCE = RetryPolicy()
+
+
+def built_in_effectors(config: Config, calls: ThreadPool) -> dict[str, Effector]:
+    """A driver for each family that this version has. Blocking functions of ``call`` run on ``calls``."""
+    effects = config.effects
+    sqlite = effects.sqlite
+    return {
+        "http": HttpEffector(max_body_bytes=effects.http.max_body_bytes),
+        "sql": SqlEffector(effects.databases, readers=sqlite.readers, busy_timeout=sqlite.busy_timeout),
+        "kv": KvEffector(effects.kv, readers=sqlite.readers, busy_timeout=sqlite.busy_timeout),
+        "timer": TimerEffector(),
+        "call": CallEffector(calls),
+    }
+
+
+def policies(config: EffectsConfig) -> Callable[[Effect[Any]], Policy]:
+    """What holds for an effect: its own time-out and retry, else those of its target, else of its family. A configured
+    retry applies to what may be done twice only."""
+    by_target: dict[str, Policy] = {}
+
+    def of_target(target: str) -> Policy:
+        found = config.policy(target)
+        retry = found.retry
+        return Policy(
+            timeout=found.timeout,
+            retry=RetryPolicy(retry.attempts, retry.base, retry.factor, retry.cap) if retry else _ONCE,
+            breaker=BreakerPolicy(
+                found.breaker.failures, found.breaker.window, found.breaker.cooldown, found.breaker.probes
+            ),
+            bulkhead=BulkheadPolicy(found.bulkhead.in_flight, found.bulkhead.per_request, found.bulkhead.queue),
+        )
+
+    def of_effect(effect: Effect[Any]) -> Policy:
+        policy = by_target.get(effect.target)
+        if policy is None:
+            if len(by_target) >= _REMEMBERED:
+                by_target.clear()
+            policy = by_target[effect.target] = of_target(effect.target)
+        retry = effect.retry
+        if effect.timeout is None and retry is None:
+            if policy.retry is _ONCE or effect.idempotent or effect.idem is not None:
+                return policy
+            return Policy(policy.timeout, _ONCE, policy.breaker, policy.bulkhead)
+        if retry is None:
+            retry = policy.retry if effect.idempotent or effect.idem is not None else _ONCE
+        timeout = policy.timeout if effect.timeout is None else effect.timeout
+        return Policy(timeout, retry, policy.breaker, policy.bulkhead)
+
+    return of_effect
+
+
+# Targets may come from clients (a URL's host); what is kept of them must not grow without a bound.
+_REMEMBERED = 1000

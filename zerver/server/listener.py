@@ -1,0 +1,128 @@
+"""The listening socket: TCP, a Unix socket, or one that was inherited."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import stat
+
+from ..config import ServerConfig
+
+__all__ = ["Listener", "inherit", "open_listener"]
+
+_BACKLOG = 2048  # connections that the kernel keeps until they are accepted; it caps this at net.core.somaxconn
+
+
+class Listener:
+    """A socket that listens. :attr:`address` is how a message names it: ``http://127.0.0.1:8080``, ``unix:/run/a``."""
+
+    def __init__(self, sock: socket.socket, owned_path: str | None = None) -> None:
+        self.socket = sock
+        name = sock.getsockname()
+        if sock.family == socket.AF_UNIX:
+            self.address = f"unix:{os.fsdecode(name)}"
+        else:
+            self.address = f"http://[{name[0]}]:{name[1]}" if ":" in name[0] else f"http://{name[0]}:{name[1]}"
+        self._path = owned_path
+        self._file = _identity(owned_path) if owned_path else None
+
+    def __repr__(self) -> str:
+        return f"<Listener {self.address}>"
+
+    def close(self) -> None:
+        """Stop listening, and remove the socket's file unless another server has put its own there."""
+        self.socket.close()
+        if self._path is not None and _identity(self._path) == self._file:
+            os.unlink(self._path)
+        self._path = None
+
+
+def open_listener(server: ServerConfig) -> Listener:
+    """Listen where ``server`` says.
+
+    Of a host name with several addresses one is taken, IPv4 first. A socket file that nobody listens on is replaced;
+    who may connect to a new one is up to the umask.
+
+    :raises OSError: the address is in use, not of this machine, or not allowed; the message says what to do.
+    """
+    if server.uds is not None:
+        return _open_unix(server.uds)
+    return _open_tcp(server.host, server.port)
+
+
+def inherit(fd: int) -> Listener:
+    """The listening socket that a parent process has opened as ``fd``, and cleans up after.
+
+    :raises OSError: ``fd`` is not a socket.
+    """
+    return Listener(socket.socket(fileno=fd))
+
+
+def _open_tcp(host: str, port: int) -> Listener:
+    where = f"port {port} of {host}"
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (OSError, UnicodeError) as problem:  # UnicodeError: a label that IDNA cannot encode
+        reason = problem.strerror if isinstance(problem, OSError) else problem
+        raise OSError(
+            errno.EADDRNOTAVAIL, f"cannot listen on {host}: {reason}; give an address of this machine as host"
+        ) from None
+    family, kind, protocol, _, address = min(found, key=lambda one: one[0] != socket.AF_INET)
+    sock = socket.socket(family, kind, protocol)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(address)
+        sock.listen(_BACKLOG)  # now, not when the app is ready: only this finds that the port is in use
+        return Listener(sock)
+    except OSError as problem:
+        sock.close()
+        advice = {
+            errno.EADDRINUSE: "is in use; stop the program that listens there, or give another port",
+            errno.EACCES: "needs more rights than this user has; give a port from 1024 on",
+            errno.EADDRNOTAVAIL: "is not on this machine; give an address that is, such as 127.0.0.1 or 0.0.0.0",
+        }.get(problem.errno or 0, f"cannot be listened on: {problem.strerror}")
+        raise OSError(problem.errno, f"{where} {advice}") from None
+
+
+def _open_unix(path: str) -> Listener:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        try:
+            sock.bind(path)
+        except OSError as problem:
+            if problem.errno != errno.EADDRINUSE:
+                raise
+            _remove_stale(path)
+            sock.bind(path)
+        sock.listen(_BACKLOG)
+        return Listener(sock, path)
+    except OSError as problem:
+        sock.close()
+        advice = {
+            errno.ENOENT: "its folder does not exist; make it first",
+            errno.EACCES: "this user may not write to its folder; give another path",
+        }.get(problem.errno or 0, problem.strerror)
+        raise OSError(problem.errno, f"unix socket {path}: {advice}") from None
+
+
+def _remove_stale(path: str) -> None:
+    """Remove a socket that a server has left behind.
+
+    :raises OSError: somebody listens on it, or it is no socket.
+    """
+    if not stat.S_ISSOCK(os.lstat(path).st_mode):
+        raise OSError(errno.EADDRINUSE, "there is a file that is not a socket; give another path")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)  # a server whose queue is full is one too
+        if probe.connect_ex(path) != errno.ECONNREFUSED:
+            raise OSError(errno.EADDRINUSE, "it is in use; stop the program that listens there, or give another path")
+    os.unlink(path)
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
