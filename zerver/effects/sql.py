@@ -29,11 +29,14 @@ _NO_PARAMS: Mapping[str, Any] = {}
 
 
 class SqlStatement(msgspec.Struct, frozen=True):
-    """One statement. ``reads``: it certainly changes nothing, so a connection that only reads may run it."""
+    """One statement. ``reads``: it certainly changes nothing, so a connection that only reads may run it.
+    ``inserts``: it adds rows, and updates none instead, so the database's last row id is one of them.
+    """
 
     sql: str
     params: Mapping[str, Any]
     reads: bool
+    inserts: bool
 
 
 class SqlTransaction(msgspec.Struct, frozen=True):
@@ -45,8 +48,9 @@ class SqlTransaction(msgspec.Struct, frozen=True):
 class SqlRows(msgspec.Struct, frozen=True):
     """What a driver gives for one statement, undecoded. ``query_one`` may stop after one row.
 
-    ``rows_affected``: how many rows an INSERT, UPDATE or DELETE changed, else 0. ``last_row_id``: of the row
-    that an INSERT added, where the database has such ids.
+    ``rows_affected``: how many rows an INSERT, UPDATE or DELETE changed, else 0. ``last_row_id``: of the last
+    row that an INSERT without ON CONFLICT added to a table that has row ids; ask for any other id with
+    RETURNING.
     """
 
     columns: tuple[str, ...]
@@ -302,7 +306,7 @@ def _effect(
         family="sql",
         op=op,
         target=f"sql:{db}",
-        args=SqlStatement(sql, values, statement.reads),
+        args=SqlStatement(sql, values, statement.reads, statement.inserts),
         into=into,
         as_=as_,
         timeout=timeout,

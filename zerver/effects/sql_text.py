@@ -13,10 +13,13 @@ __all__ = ["Statement", "read_statement"]
 
 
 class Statement(msgspec.Struct, frozen=True):
-    """``names`` of its ``:name`` parameters; ``reads``: it certainly changes nothing."""
+    """``names`` of its ``:name`` parameters. ``reads``: it certainly changes nothing. ``inserts``: it adds
+    rows, and updates none instead.
+    """
 
     names: frozenset[str]
     reads: bool
+    inserts: bool
 
 
 # Texts, quoted names and comments first, so that nothing inside of them counts. ``::`` is PostgreSQL's cast.
@@ -80,7 +83,9 @@ def read_statement(sql: str) -> Statement:
         raise DefinitionError(f"sql {_shown(sql)}: {first} is the engine's; use sql.transaction([...]), or another db=")
     # A SELECT may call replace(); what it may not do is SELECT ... INTO a new table.
     writing = {"INTO"} if first == "SELECT" else _WRITING
-    return Statement(frozenset(names), first in _READING and writing.isdisjoint(words))
+    reads = first in _READING and writing.isdisjoint(words)
+    inserts = not reads and not {"INSERT", "REPLACE"}.isdisjoint(words) and "CONFLICT" not in words
+    return Statement(frozenset(names), reads, inserts)
 
 
 def _encodable(text: str) -> bool:
