@@ -1,0 +1,91 @@
+"""The harness: runs the sides of a benchmark in turn, and writes what came out as JSON and Markdown.
+
+A side is a function that does ``n`` operations. What counts is CPU time per operation, and its ratio to the
+first side: the machine's load shifts absolute times, and both sides alike.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+__all__ = ["Benchmark", "Side", "run"]
+
+RESULTS = Path(__file__).parent / "results"
+
+
+class Side(msgspec.Struct, frozen=True):
+    """One side: its name, and a function that does ``n`` operations."""
+
+    name: str
+    work: Callable[[int], object]
+
+
+class Benchmark(msgspec.Struct, frozen=True):
+    """What is compared. ``operations`` of each side in each of ``rounds`` rounds; the first side is the measure."""
+
+    name: str
+    question: str
+    sides: tuple[Side, ...]
+    operations: int
+    rounds: int = 9
+
+
+def run(benchmark: Benchmark) -> None:
+    """Measure, print, and write ``bench/results/NAME.json`` and ``.md``."""
+    micros: dict[str, list[float]] = {side.name: [] for side in benchmark.sides}
+    for side in benchmark.sides:
+        side.work(max(1, benchmark.operations // 10))  # warm caches and pools
+    for turn in range(benchmark.rounds):
+        order = benchmark.sides if turn % 2 == 0 else benchmark.sides[::-1]
+        for side in order:
+            gc.collect()
+            started = time.process_time()
+            side.work(benchmark.operations)
+            micros[side.name].append((time.process_time() - started) / benchmark.operations * 1e6)
+    _write(benchmark, micros)
+
+
+def _write(benchmark: Benchmark, micros: dict[str, list[float]]) -> None:
+    first = statistics.median(micros[benchmark.sides[0].name])
+    rows = [
+        {
+            "side": name,
+            "cpu_us_median": round(statistics.median(values), 3),
+            "cpu_us_min": round(min(values), 3),
+            "cpu_us_max": round(max(values), 3),
+            "ratio": round(statistics.median(values) / first, 3),
+        }
+        for name, values in micros.items()
+    ]
+    machine = f"{platform.python_implementation()} {platform.python_version()}, {platform.machine()}"
+    lines = [
+        f"# {benchmark.name}",
+        "",
+        benchmark.question,
+        "",
+        f"`python -m bench {benchmark.name}`; {machine}; {benchmark.rounds} rounds of {benchmark.operations} "
+        "operations, sides in turn; CPU time of the process.",
+        "",
+        "| side | CPU per operation, median (min - max) | ratio |",
+        "|---|---|---|",
+        *(
+            f"| {row['side']} | {row['cpu_us_median']} us ({row['cpu_us_min']} - {row['cpu_us_max']}) "
+            f"| {row['ratio']} |"
+            for row in rows
+        ),
+        "",
+    ]
+    RESULTS.mkdir(exist_ok=True)
+    text = "\n".join(lines)
+    (RESULTS / f"{benchmark.name}.md").write_text(text)
+    record = {"benchmark": benchmark.name, "question": benchmark.question, "machine": machine, "sides": rows}
+    (RESULTS / f"{benchmark.name}.json").write_text(json.dumps(record, indent=2) + "\n")
+    print(text)
