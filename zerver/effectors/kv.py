@@ -41,13 +41,6 @@ class KvEffector:
         self._clock = clock
         self._database = SqliteDatabase(url, readers=readers, busy_timeout=busy_timeout, name="kv", schema=_SCHEMA)
 
-    async def open(self) -> None:
-        """Connect.
-
-        :raises ConnectionError: the store cannot be opened.
-        """
-        await self._database.open()
-
     def start(self, effect: Effect[Any], done: Done, /) -> Callable[[], object] | None:
         args = effect.args
         if isinstance(args, KvGet):

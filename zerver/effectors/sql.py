@@ -40,14 +40,6 @@ class SqlEffector:
             for name, url in databases.items()
         }
 
-    async def open(self) -> None:
-        """Connect to each.
-
-        :raises ConnectionError: one of them cannot be opened.
-        """
-        for database in self._databases.values():
-            await database.open()
-
     def start(self, effect: Effect[Any], done: Done, /) -> Callable[[], object] | None:
         name = effect.target.partition(":")[2]
         database = self._databases.get(name)

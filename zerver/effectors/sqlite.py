@@ -39,7 +39,8 @@ _CONFLICTS: Final = {
 
 class SqliteDatabase:
     """One database file, whose directory is made if it is missing; or, with ``sqlite://``, one in memory, which has one
-    connection for all.
+    connection for all. Connections, and with them the file, are made when they are first needed: an app that has no
+    use for a database has none.
 
     :param readers: connections that read, made when they are needed.
     :param busy_timeout: seconds that SQLite waits for a lock that another process holds.
@@ -61,22 +62,6 @@ class SqliteDatabase:
             self._readers = ThreadPool(readers, sys.maxsize, name=f"zerver-{name}-reader", ending=self._disconnect)
         # Of the loop's thread.
         self._runs: set[_Run] = set()
-
-    async def open(self) -> None:
-        """Connect.
-
-        :raises ConnectionError: the file or its directory cannot be made, opened or read.
-        """
-        loop = asyncio.get_running_loop()
-        opened: asyncio.Future[BaseException | None] = loop.create_future()
-
-        def done(_: Any, problem: BaseException | None) -> None:
-            hand_over(loop, _resolve, opened, problem)
-
-        self._writer.submit(functools.partial(self.connection, False), done)
-        problem = await opened
-        if problem is not None:
-            raise ConnectionError(f"database {self._name} ({self._path}): it cannot be opened: {problem}") from problem
 
     def start(
         self, effect: Effect[Any], done: Done, work: Callable[[sqlite3.Connection], Outcome], *, reads: bool
@@ -112,7 +97,11 @@ class SqliteDatabase:
         """For a run: the connection of this thread."""
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
         if connection is None:
-            connection = self._local.connection = self._connect(reads and self._readers is not self._writer)
+            try:
+                connection = self._local.connection = self._connect(reads and self._readers is not self._writer)
+            except (sqlite3.Error, OSError) as problem:
+                problem.add_note(f"opening database {self._name}, {self._path}")
+                raise
         return connection
 
     def over(self, run: _Run) -> None:
