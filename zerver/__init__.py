@@ -1,9 +1,12 @@
 """Zerver: a web request engine. Routes are pipelines of pure steps; effects are declared; the engine does the rest."""
 
+from typing import TYPE_CHECKING, Any
+
 from .app import App
 from .context import CtxView
 from .decision import Compensation, Continue, Decision, Done, Fail, Need, Step
 from .effect import Effect, Retry
+from .effectors.base import AsyncEffector, Effector
 from .effects import call, http, kv, sql, timer
 from .error import (
     AppError,
@@ -21,9 +24,13 @@ from .response import Response
 from .slot import Slot
 from .step import step
 
+if TYPE_CHECKING:
+    from .server.boot import Server
+
 __all__ = [
     "App",
     "AppError",
+    "AsyncEffector",
     "Compensation",
     "Continue",
     "CtxView",
@@ -32,6 +39,7 @@ __all__ = [
     "Done",
     "Effect",
     "EffectFailed",
+    "Effector",
     "Error",
     "ErrorKind",
     "Fail",
@@ -39,6 +47,7 @@ __all__ = [
     "Request",
     "Response",
     "Retry",
+    "Server",
     "Slot",
     "SlotMissing",
     "Step",
@@ -54,3 +63,11 @@ __all__ = [
 ]
 
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Server":  # its imports (uvicorn) are only for those who serve
+        from .server.boot import Server
+
+        return Server
+    raise AttributeError(f"module 'zerver' has no attribute {name!r}")

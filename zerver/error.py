@@ -26,6 +26,10 @@ __all__ = [
 ]
 
 
+# RFC 9110 renamed these; the standard library followed in Python 3.13.
+_PHRASES = {413: "Content Too Large", 422: "Unprocessable Content"}
+
+
 class ErrorKind(enum.Enum):
     """The closed set of reasons why a request fails. The value is the HTTP status (RFC 9110 section 15)."""
 
@@ -53,8 +57,8 @@ class ErrorKind(enum.Enum):
 
     @property
     def title(self) -> str:
-        """The status's standard phrase, as RFC 9457 wants it for ``type: about:blank``."""
-        return HTTPStatus(self.value).phrase
+        """The status's phrase in RFC 9110, as RFC 9457 wants it for ``type: about:blank``."""
+        return _PHRASES.get(self.value) or HTTPStatus(self.value).phrase
 
 
 class Error(msgspec.Struct, frozen=True):

@@ -142,7 +142,7 @@ def test_every_module_says_what_it_exports(name: str) -> None:
     defined |= {n.target.id for n in module.body if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name)}
     defined |= {
         alias.asname or alias.name
-        for node in module.body
+        for node in (inner for outer in module.body for inner in (outer.body if isinstance(outer, ast.If) else [outer]))
         if isinstance(node, (ast.ImportFrom, ast.Import))
         for alias in node.names
     }

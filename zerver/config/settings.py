@@ -85,13 +85,12 @@ class ReactorConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 class LimitsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What one request may use.
 
-    ``body_bytes``: more is 413. ``deadline``: seconds until 504. ``field_count``: query parameters, and form fields (so
-    many of each). ``retry_budget``: retries over all effects of the request.
+    ``body_bytes``: more is 413. ``deadline``: seconds until 504. ``retry_budget``: retries over all effects of the
+    request.
     """
 
     body_bytes: Bytes = 1024 * 1024
     deadline: Seconds = 30.0
-    field_count: CountOrZero = 1000
     retry_budget: CountOrZero = 10
 
 
