@@ -50,7 +50,7 @@ class Server:
         :raises ConfigError: a setting is wrong.
         :raises AppError: the app has errors (found before anything is opened), or its lifespan failed, at the start or
             at the stop; that exception is the cause.
-        :raises OSError: it cannot listen there.
+        :raises ListenError: an OSError; it cannot listen there.
         """
         config = _configured(load_config() if self.config is None else self.config, host, port, uds)
         engine_name(config, os.environ)
@@ -110,7 +110,11 @@ class _Uvicorn(uvicorn.Server):
             return
         starting.result()
         await super().startup(sockets)
+
+    async def main_loop(self) -> None:
+        """Serve until a signal. Whoever sends one because of what is announced here gets a graceful stop."""
         _announce(self._address)
+        await super().main_loop()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Let requests finish, then stop the app."""
@@ -166,6 +170,7 @@ class _Lifespan:
         self._to_app.put_nowait({"type": f"lifespan.{phase}"})
         await self._answered.wait()
         if self._problem is not None:
+            _log.debug("the app's %s failed", phase, exc_info=self._problem)
             raise _failure(phase, self._problem) from self._problem
 
     async def _run(self) -> None:

@@ -8,10 +8,18 @@ import socket
 import stat
 
 from ..config import ServerConfig
+from ..error import ZerverError
 
-__all__ = ["Listener", "inherit", "open_listener"]
+__all__ = ["ListenError", "Listener", "inherit", "open_listener"]
 
 _BACKLOG = 2048  # connections that the kernel keeps until they are accepted; it caps this at net.core.somaxconn
+
+
+class ListenError(ZerverError, OSError):
+    """It cannot be listened there; the message names the address and says what to do. ``errno`` is the system's."""
+
+    def __str__(self) -> str:
+        return str(self.strerror)
 
 
 class Listener:
@@ -44,7 +52,7 @@ def open_listener(server: ServerConfig) -> Listener:
     Of a host name with several addresses one is taken, IPv4 first. A socket file that nobody listens on is replaced;
     who may connect to a new one is up to the umask.
 
-    :raises OSError: the address is in use, not of this machine, or not allowed; the message says what to do.
+    :raises ListenError: the address is in use, not of this machine, or not allowed.
     """
     if server.uds is not None:
         return _open_unix(server.uds)
@@ -52,10 +60,7 @@ def open_listener(server: ServerConfig) -> Listener:
 
 
 def inherit(fd: int) -> Listener:
-    """The listening socket that a parent process has opened as ``fd``, and cleans up after.
-
-    :raises OSError: ``fd`` is not a socket.
-    """
+    """The listening socket that a parent process has opened as ``fd``, and cleans up after."""
     return Listener(socket.socket(fileno=fd))
 
 
@@ -65,7 +70,7 @@ def _open_tcp(host: str, port: int) -> Listener:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError) as problem:  # UnicodeError: a label that IDNA cannot encode
         reason = problem.strerror if isinstance(problem, OSError) else problem
-        raise OSError(
+        raise ListenError(
             errno.EADDRNOTAVAIL, f"cannot listen on {host}: {reason}; give an address of this machine as host"
         ) from None
     family, kind, protocol, _, address = min(found, key=lambda one: one[0] != socket.AF_INET)
@@ -82,7 +87,7 @@ def _open_tcp(host: str, port: int) -> Listener:
             errno.EACCES: "needs more rights than this user has; give a port from 1024 on",
             errno.EADDRNOTAVAIL: "is not on this machine; give an address that is, such as 127.0.0.1 or 0.0.0.0",
         }.get(problem.errno or 0, f"cannot be listened on: {problem.strerror}")
-        raise OSError(problem.errno, f"{where} {advice}") from None
+        raise ListenError(problem.errno, f"{where} {advice}") from None
 
 
 def _open_unix(path: str) -> Listener:
@@ -103,20 +108,22 @@ def _open_unix(path: str) -> Listener:
             errno.ENOENT: "its folder does not exist; make it first",
             errno.EACCES: "this user may not write to its folder; give another path",
         }.get(problem.errno or 0, problem.strerror)
-        raise OSError(problem.errno, f"unix socket {path}: {advice}") from None
+        raise ListenError(problem.errno, f"unix socket {path}: {advice}") from None
 
 
 def _remove_stale(path: str) -> None:
     """Remove a socket that a server has left behind.
 
-    :raises OSError: somebody listens on it, or it is no socket.
+    :raises ListenError: somebody listens on it, or it is no socket.
     """
     if not stat.S_ISSOCK(os.lstat(path).st_mode):
-        raise OSError(errno.EADDRINUSE, "there is a file that is not a socket; give another path")
+        raise ListenError(errno.EADDRINUSE, "there is a file that is not a socket; give another path")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)  # a server whose queue is full is one too
         if probe.connect_ex(path) != errno.ECONNREFUSED:
-            raise OSError(errno.EADDRINUSE, "it is in use; stop the program that listens there, or give another path")
+            raise ListenError(
+                errno.EADDRINUSE, "it is in use; stop the program that listens there, or give another path"
+            )
     os.unlink(path)
 
 

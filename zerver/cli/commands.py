@@ -1,0 +1,217 @@
+"""The commands and their options: what each of them takes, and what goes to the terminal."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .. import __version__
+from ..config import Config, engine_name, load_config
+from ..error import AppError, ZerverError
+
+__all__ = ["cli"]
+
+cli = typer.Typer(
+    name="zerver",
+    help="Zerver, a web request engine. MODULE:ATTR names an app as in 'shop.main:app'; ATTR is 'app' by default.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+Target = Annotated[str, typer.Argument(metavar="MODULE:ATTR", help="The app.", show_default=False)]
+Host = Annotated[str | None, typer.Option(help="Address to listen on (server.host).", show_default=False)]
+Port = Annotated[int | None, typer.Option(help="TCP port; 0 takes a free one (server.port).", show_default=False)]
+Uds = Annotated[
+    str | None, typer.Option(help="Unix socket, instead of host and port (server.uds).", show_default=False)
+]
+Engine = Annotated[str | None, typer.Option(help="The engine: blocking. Wins over ZERVER_ENGINE.", show_default=False)]
+ConfigPath = Annotated[
+    str | None, typer.Option("--config", help="Configuration file, instead of config.json.", show_default=False)
+]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"zerver {__version__}")
+        raise typer.Exit
+
+
+@cli.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+@cli.command()
+def serve(
+    target: Target,
+    host: Host = None,
+    port: Port = None,
+    uds: Uds = None,
+    engine: Engine = None,
+    config: ConfigPath = None,
+    fd: Annotated[int | None, typer.Option(hidden=True)] = None,
+) -> None:
+    """Serve an app until SIGTERM or SIGINT."""
+    with _readable_errors():
+        settings = _configure(config, engine, host, port, uds)
+        app = _load(target)
+        app.site()
+        from ..server.boot import serve as serve_app
+        from ..server.listener import inherit, open_listener
+
+        serve_app(app, settings, open_listener(settings.server) if fd is None else inherit(fd))
+
+
+@cli.command()
+def dev(
+    target: Target,
+    host: Host = None,
+    port: Port = None,
+    uds: Uds = None,
+    engine: Engine = None,
+    config: ConfigPath = None,
+) -> None:
+    """Serve an app, and restart it when a file changes.
+
+    Watches the .py files and config.json below the current folder. Turns ZERVER_DEBUG on unless it is set, so that
+    answers show what went wrong.
+    """
+    from .reload import snapshot, supervise
+
+    os.environ.setdefault("ZERVER_DEBUG", "1")
+    flags = _server_flags(host, port, uds)
+    named = config or os.environ.get("ZERVER_CONFIG")
+    given = {"--engine": engine, "--config": config, **{f"--{name}": value for name, value in flags.items()}}
+    command = [sys.executable, "-m", "zerver", "serve", target]
+    for name, value in given.items():
+        command += [name, str(value)] if value is not None else []
+    with _readable_errors():
+        settings = _configure(config, engine, host, port, uds)
+        supervise(
+            command,
+            settings.server,
+            look=lambda: snapshot(os.getcwd(), [named] if named else []),
+            configured=lambda: load_config(config, overrides={"server": flags}).server,
+        )
+
+
+@cli.command()
+def routes(target: Target) -> None:
+    """List an app's routes with their steps, and mounts."""
+    from .route_table import route_table
+
+    with _readable_errors():
+        _show(route_table(_load(target).site(), _width()))
+
+
+@cli.command()
+def check(target: Target, config: ConfigPath = None) -> None:
+    """Look for mistakes in an app and its settings.
+
+    Exits with 1 where the app could not start.
+    """
+    with _readable_errors():
+        report = _load(target).check()
+        _show([f"error: {text}" for text in report.errors] + [f"warning: {text}" for text in report.warnings])
+        engine = engine_name(load_config(config), os.environ)
+        _show([
+            f"note: the {engine} engine serves from one process, without a Node. Thread pools, circuit breakers and "
+            "bulkheads are counted in each process: a second one has its own."
+        ])  # fmt: skip
+        typer.echo(f"{target}: {len(report.errors)} error(s), {len(report.warnings)} warning(s)")
+        if report.errors:
+            raise typer.Exit(1)
+
+
+@cli.command()
+def graph(
+    target: Target,
+    route: Annotated[
+        str | None,
+        typer.Argument(metavar="ROUTE", help="One route: 'GET /todos', or '/todos' for all its methods."),
+    ] = None,
+) -> None:
+    """Show each route's steps, slots and continuations."""
+    from .pipeline_graph import pipeline_graph
+
+    with _readable_errors():
+        found = _load(target).site().router.routes()
+        wanted = [one for one in found if route in (None, one[1], f"{one[0]} {one[1]}")]
+        if route is not None and not wanted:
+            known = "".join(f"\n  {method} {path}" for method, path, _ in found)
+            raise AppError(f"{target} has no route {route!r}; it has:{known}")
+        for position, (_, _, pipeline) in enumerate(wanted):
+            _show([""] * (position > 0) + pipeline_graph(pipeline, _width()))
+
+
+@cli.command()
+def new(name: Annotated[str, typer.Argument(metavar="NAME", help="The folder to make.")]) -> None:
+    """Make a small project that runs, with a test."""
+    from .project import new_project
+
+    with _readable_errors():
+        for path in new_project(name, Path()):
+            typer.echo(f"made {path}")
+    _show([
+        "",
+        "run it:   " f"cd {name} && zerver dev app:app",
+        "test it:  " f"cd {name} && pip install pytest httpx2 && python -m pytest",
+    ])  # fmt: skip
+
+
+@cli.command()
+def version() -> None:
+    """Show the version."""
+    _version(True)
+
+
+def _configure(path: str | None, engine: str | None, host: str | None, port: int | None, uds: str | None) -> Config:
+    """The settings with the flags, and logging as they say."""
+    from ..server.log import configure_logging
+
+    settings = load_config(path, overrides={"server": _server_flags(host, port, uds)})
+    engine_name(settings, os.environ, engine)
+    configure_logging(settings.server.log_level)
+    return settings
+
+
+def _server_flags(host: str | None, port: int | None, uds: str | None) -> dict[str, Any]:
+    return {name: value for name, value in (("host", host), ("port", port), ("uds", uds)) if value is not None}
+
+
+def _load(target: str) -> Any:
+    from .target import load_app
+
+    return load_app(target)
+
+
+@contextmanager
+def _readable_errors() -> Iterator[None]:
+    """What can go wrong at the start, as one message and exit code 1. Anything else is a bug, with its traceback."""
+    try:
+        yield
+    except ZerverError as problem:
+        typer.echo(f"zerver: {problem}", err=True)
+        raise typer.Exit(1) from None
+
+
+def _show(lines: Iterable[str]) -> None:
+    for line in lines:
+        typer.echo(line)
+
+
+def _width() -> int:
+    return shutil.get_terminal_size().columns
