@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import ast
 import builtins
+import contextlib
 import functools
 import inspect
 import linecache
 import types
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 
@@ -23,6 +24,7 @@ from .slot import Slot
 __all__ = ["SlotUse", "SourceFacts", "examine", "function_of", "imported_for_checkers", "names_of"]
 
 _READERS = {"require": "reads", "optional": "reads", "put": "writes"}
+_Definition: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
 _FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
 _SCOPES = (*_FUNCTION, ast.Lambda, ast.ClassDef)
 
@@ -48,13 +50,24 @@ class SourceFacts(msgspec.Struct, frozen=True):
 
 
 def function_of(fn: Any) -> types.FunctionType | None:
-    """The plain function behind a callable: of a bound method, of a wrapper, of an instance with ``__call__``."""
-    fn = inspect.unwrap(fn)
-    fn = getattr(fn, "__func__", fn)
+    """The plain function behind a callable: of a bound method, a wrapper, a partial, an instance with ``__call__``."""
+    for _ in range(50):  # a longer chain of wrappers is a circle
+        inner = _behind(fn)
+        if inner is None:
+            break
+        fn = inner
     if isinstance(fn, types.FunctionType):
         return fn
     method = inspect.getattr_static(type(fn), "__call__", None)
     return method if isinstance(method, types.FunctionType) else None
+
+
+def _behind(fn: Any) -> Any:
+    if isinstance(fn, functools.partial):
+        return fn.func
+    if isinstance(fn, types.MethodType):
+        return fn.__func__
+    return getattr(fn, "__wrapped__", None)
 
 
 def names_of(fn: types.FunctionType) -> dict[str, Any]:
@@ -75,36 +88,38 @@ def examine(fn: types.FunctionType, context: str) -> SourceFacts | None:
     return None if node is None else _Reading(fn, context, node).facts()
 
 
-@functools.lru_cache(maxsize=256)
-def _tree(file: str, lines: tuple[str, ...]) -> ast.Module | None:
+# Steps are read module by module; a few trees suffice, and large ones take megabytes.
+@functools.lru_cache(maxsize=4)
+def _parsed(file: str, lines: tuple[str, ...]) -> tuple[ast.Module, Mapping[tuple[str, int], _Definition]] | None:
+    """A module, and the functions that it defines by name and first line, decorators included."""
     try:
-        return ast.parse("".join(lines))
+        tree = ast.parse("".join(lines))
     except (SyntaxError, ValueError):
         return None
-
-
-def _module(file: str) -> ast.Module | None:
-    lines = linecache.getlines(file)
-    return _tree(file, tuple(lines)) if lines else None
-
-
-def _definition(fn: types.FunctionType) -> ast.FunctionDef | ast.AsyncFunctionDef | None:
-    code = fn.__code__
-    tree = _module(code.co_filename)
-    for node in ast.walk(tree) if tree else ():
-        if isinstance(node, _FUNCTION) and node.name == code.co_name:
+    defined = {}
+    for node in ast.walk(tree):
+        if isinstance(node, _FUNCTION):
             first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
-            if first == code.co_firstlineno:
-                return node
-    return None
+            defined[node.name, first] = node
+    return tree, defined
+
+
+def _module(file: str) -> tuple[ast.Module, Mapping[tuple[str, int], _Definition]] | None:
+    lines = linecache.getlines(file)
+    return _parsed(file, tuple(lines)) if lines else None
+
+
+def _definition(fn: types.FunctionType) -> _Definition | None:
+    module = _module(fn.__code__.co_filename)
+    return None if module is None else module[1].get((fn.__code__.co_name, fn.__code__.co_firstlineno))
 
 
 @functools.lru_cache(maxsize=64)
 def imported_for_checkers(file: str) -> frozenset[str]:
     """The names that a file imports only under ``if TYPE_CHECKING``."""
-    tree = _module(file)
+    module = _module(file)
     names = set()
-    for node in ast.walk(tree) if tree else ():
+    for node in ast.walk(module[0]) if module else ():
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
             for inner in node.body:
                 if isinstance(inner, (ast.Import, ast.ImportFrom)):
@@ -115,10 +130,10 @@ def imported_for_checkers(file: str) -> frozenset[str]:
 class _Reading:
     """One look at one function."""
 
-    def __init__(self, fn: types.FunctionType, context: str, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
+    def __init__(self, fn: types.FunctionType, context: str, node: _Definition) -> None:
         self.node = node
         self.context = context
-        self.locals = {*fn.__code__.co_varnames, *fn.__code__.co_cellvars}
+        self.locals = _bound_in(fn.__code__)
         self.names: Mapping[str, Any] = {**vars(builtins), **fn.__globals__, **names_of(fn)}
         self.then: list[Callable[..., Any]] = []
         self.complete = True
@@ -131,11 +146,12 @@ class _Reading:
         return SourceFacts(tuple(self._uses()), tuple(dict.fromkeys(self.then)), self.complete, self.continues)
 
     def _uses(self) -> Iterator[SlotUse]:
+        own = list(_same_scope(self.node))
         rebound = any(
             isinstance(node, ast.Name) and node.id == self.context and not isinstance(node.ctx, ast.Load)
-            for node in ast.walk(self.node)
+            for node in own
         )
-        for node in ast.walk(self.node):
+        for node in own:
             if not isinstance(node, ast.Call):
                 continue
             match node.func:
@@ -158,7 +174,9 @@ class _Reading:
                 return None if name in self.locals else self.names.get(name)
             case ast.Attribute(value=inner, attr=attr):
                 holder = self._resolve(inner)
-                return getattr(holder, attr, None) if isinstance(holder, (types.ModuleType, type)) else None
+                if isinstance(holder, (types.ModuleType, type)):
+                    with contextlib.suppress(Exception):  # a module may make its names when asked, and fail
+                        return getattr(holder, attr)
         return None
 
     def _returns(self, value: ast.expr | None, line: int) -> None:
@@ -192,6 +210,12 @@ class _Reading:
             self.then.append(continuation)
         else:
             self.complete = False
+
+
+def _bound_in(code: types.CodeType) -> set[str]:
+    """The names that a function binds, in the scopes inside it too: what they stand for is not known."""
+    inner = [const for const in code.co_consts if isinstance(const, types.CodeType)]
+    return {*code.co_varnames, *code.co_cellvars}.union(*map(_bound_in, inner))
 
 
 def _same_scope(node: ast.AST) -> Iterator[ast.AST]:
