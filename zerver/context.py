@@ -86,7 +86,7 @@ class RequestState:
         :raises AppError: another step has written it: a slot has one writer on each path.
         """
         writer = self.writers.setdefault(slot, step)
-        if writer is not step:
+        if writer is not step and writer != step:  # a method, or a closure that asks again, is compiled anew
             raise AppError(
                 f"step {step.name} writes slot {slot.__name__}, which step {writer.name} has written: a slot has "
                 f"one writer "

@@ -6,10 +6,13 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
+import re
 import sys
 import types
 import typing
+import weakref
 from collections.abc import Callable, Mapping
 from typing import Any, Never, TypeVar, overload
 
@@ -30,9 +33,9 @@ _ATTRIBUTE = "__zerver_step__"
 
 
 class CompiledStep:
-    """A step, ready to run: the function and what it declares. One per function; compared by identity."""
+    """A step, ready to run: the function and what it declares. Two of one function are equal."""
 
-    __slots__ = ("__weakref__", "context", "fn", "is_async", "name", "reads", "then", "where", "writes")
+    __slots__ = ("context", "fn", "is_async", "name", "reads", "then", "where", "writes")
 
     def __init__(
         self,
@@ -42,7 +45,8 @@ class CompiledStep:
         context: str,
         reads: frozenset[type[Slot[Any]]],
         writes: frozenset[type[Slot[Any]]],
-        then: tuple[Step, ...] | None,
+        is_async: bool,
+        then: tuple[Step, ...] | None = None,
     ) -> None:
         self.fn = fn
         self.name = name
@@ -52,9 +56,19 @@ class CompiledStep:
         """What it calls its parameter."""
         self.reads = reads
         self.writes = writes
+        self.is_async = is_async
         self.then = then
         """Continuations declared by ``@step(then=...)``; ``None`` when the source is to tell."""
-        self.is_async = inspect.iscoroutinefunction(fn)
+
+    def of(self, fn: Callable[[CtxView[Any, Any]], Any]) -> CompiledStep:
+        """The same for another function of the same definition."""
+        return CompiledStep(fn, self.name, self.where, self.context, self.reads, self.writes, self.is_async, self.then)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, CompiledStep) and _same(self.fn, other.fn)
+
+    def __hash__(self) -> int:
+        return id(_holder(self.fn))
 
     def __repr__(self) -> str:
         return f"<step {self.name} at {self.where}>"
@@ -95,9 +109,12 @@ def compile_step(
     """
     known = _known(fn)
     if known is None:
-        known = _compile(fn, {} if defining is None else defining, then)
-        _keep(fn, known)
+        known = _compile(fn, {} if defining is None else defining)
+        known.then = then
         check_source(known)
+        _keep(fn, known)
+    elif then is not None:
+        known.then = then
     return known
 
 
@@ -109,12 +126,28 @@ def continuation(fn: Any) -> CompiledStep:
     """
     known = _known(fn)
     if known is None:
-        known = _compile(fn, {}, None)
-        # A closure is made anew by each request: kept on it, its compiled form would be a reference cycle each
-        # time.
-        if not getattr(fn, "__closure__", None):
-            _keep(fn, known)
+        if getattr(fn, "__closure__", None):
+            return _closure(fn)
+        known = _compile(fn, {})
+        _keep(fn, known)
     return known
+
+
+_closures: weakref.WeakKeyDictionary[types.CodeType, tuple[Any, Any, CompiledStep]] = weakref.WeakKeyDictionary()
+
+
+def _closure(fn: types.FunctionType) -> CompiledStep:
+    """The compiled form of a closure. Each request makes it anew: kept on it, the compiled form would be a reference
+    cycle each time; compiled each time, it would cost more than the rest of the request. So what its definition
+    declares is kept for its code, where it does not depend on what it closes over."""
+    code, annotations = fn.__code__, fn.__annotations__
+    known = _closures.get(code)
+    if known is not None and known[0] is fn.__globals__ and known[1] == annotations:
+        return known[2].of(fn)
+    compiled = _compile(fn, {})
+    if set(code.co_freevars).isdisjoint(re.findall(r"\w+", str(annotations))):
+        _closures[code] = fn.__globals__, annotations, compiled.of(lambda _: None)
+    return compiled
 
 
 def check_source(compiled: CompiledStep) -> SourceFacts | None:
@@ -140,10 +173,16 @@ def _holder(fn: Any) -> Any:
     return getattr(fn, "__func__", fn)  # a bound method is a new object at each access; its function is not
 
 
+def _same(one: Any, other: Any) -> bool:
+    return one is other or (isinstance(one, types.MethodType) and bool(one == other))
+
+
 def _known(fn: Any) -> CompiledStep | None:
     known = getattr(_holder(fn), "__dict__", {}).get(_ATTRIBUTE)
     # functools.wraps copies __dict__ to the wrapper: what is found there may be about the function inside.
-    return known if isinstance(known, CompiledStep) and known.fn == fn else None
+    if not isinstance(known, CompiledStep) or _holder(known.fn) is not _holder(fn):
+        return None
+    return known if _same(known.fn, fn) else known.of(fn)
 
 
 def _keep(fn: Any, compiled: CompiledStep) -> None:
@@ -151,11 +190,12 @@ def _keep(fn: Any, compiled: CompiledStep) -> None:
         setattr(_holder(fn), _ATTRIBUTE, compiled)
 
 
-def _compile(fn: Any, defining: Mapping[str, Any], then: tuple[Step, ...] | None) -> CompiledStep:
+def _compile(fn: Any, defining: Mapping[str, Any]) -> CompiledStep:
     if isinstance(fn, type) or not callable(fn):
         raise DefinitionError(f"{fn!r} is not a step: a step is a function that takes a CtxView and returns a Decision")
     code_of = step_source.function_of(fn)
-    name = getattr(fn, "__qualname__", type(fn).__qualname__).rpartition("<locals>.")[2]
+    named = code_of if isinstance(fn, functools.partial) and code_of else fn
+    name = getattr(named, "__qualname__", type(fn).__qualname__).rpartition("<locals>.")[2]
     where = f"{code_of.__code__.co_filename}:{code_of.__code__.co_firstlineno}" if code_of else "unknown place"
     blame = f"step {name} ({where})"
     if code_of is not None and (inspect.isgeneratorfunction(code_of) or inspect.isasyncgenfunction(code_of)):
@@ -172,7 +212,8 @@ def _compile(fn: Any, defining: Mapping[str, Any], then: tuple[Step, ...] | None
     names = {**defining, **step_source.names_of(code_of)} if code_of else dict(defining)
     view = _evaluate(parameter.annotation, globals_, names, blame)
     reads, writes = (frozenset(_slots(part, globals_, names, blame)) for part in _view_arguments(view, blame))
-    return CompiledStep(fn, name, where, parameter.name, reads, writes, then)
+    is_async = inspect.iscoroutinefunction(code_of or fn)
+    return CompiledStep(fn, name, where, parameter.name, reads, writes, is_async)
 
 
 def _only_parameter(fn: Any, blame: str) -> inspect.Parameter:
@@ -180,6 +221,8 @@ def _only_parameter(fn: Any, blame: str) -> inspect.Parameter:
         parameters = list(inspect.signature(fn).parameters.values())
     except NameError as problem:  # from Python 3.14 on, annotations are evaluated when asked for
         raise DefinitionError(_unresolved(blame, problem, None)) from None
+    except (TypeError, ValueError) as problem:
+        raise DefinitionError(f"{blame}: its parameters cannot be seen ({problem}); wrap it in a function") from None
     required = [
         one for one in parameters if one.default is one.empty and one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)
     ]
@@ -205,9 +248,8 @@ def _unresolved(blame: str, problem: NameError, file: str | None) -> str:
     name = problem.name
     if file is not None and name in step_source.imported_for_checkers(file):
         return (
-            f"{blame}: slot {name} is imported only under 'if TYPE_CHECKING', but its declaration counts at "
-            f"run time too; move "
-            "the import out of that block"
+            f"{blame}: {name} is imported only under 'if TYPE_CHECKING', but the declaration of a step counts at run "
+            "time too; move the import out of that block"
         )
     return f"{blame}: {name} in its annotation is not defined there; define or import the slot before the step"
 
