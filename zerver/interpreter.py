@@ -7,11 +7,14 @@ Whoever drives it (an engine, a replay, a test) carries out the actions in order
 What each input does in each phase; everything else is dropped and counted::
 
     phase      Start  Settled  StepReturned/Awaits/Raised  DeadlinePassed  Cancelled  Closed
-    NEW        run                                         504             abandon    close
+    NEW        run                                         504             abandon    abandon, close
     WAITING           join                                 504             abandon    abandon, close
     OFFLOADED                  go on                       504             abandon    abandon, close when it is back
     ENDED                      clean up                                               close (when it is back)
     CLOSED
+
+Past the deadline the answer is 504, whatever a step or a Need came to: the clock decides, not the order of inputs.
+Only a step that raised is the bug that it is at any time.
 """
 
 from __future__ import annotations
@@ -20,14 +23,14 @@ import re
 from types import CoroutineType
 from typing import Any, TypeAlias
 
-from zerver_runtime.outcome import Failure, Success
+from zerver_runtime.outcome import Failure, Outcome, Success
 from zerver_runtime.reactor.join import Verdict
 
 from .client_input import BadInput
 from .context import CtxView
 from .decision import Continue, Done, Fail, Need
-from .error import AppError, Error, ErrorKind
-from .execution import Execution, PendingNeed, Phase, Surroundings
+from .error import Error, ErrorKind
+from .execution import CLOSED, ENDED, NEW, OFFLOADED, WAITING, Execution, PendingNeed, Phase, Surroundings
 from .need import Asking
 from .response import Response
 from .signals import (
@@ -53,37 +56,39 @@ from .trace.events import EventKind
 
 __all__ = ["Execution", "Phase", "Surroundings", "advance", "run_step"]
 
-_LIVE = (Phase.NEW, Phase.WAITING, Phase.OFFLOADED)
-_WANTS_A_LOOP = re.compile(
-    r"no (running|current) (asyncio )?event loop|not (currently )?in async context|unknown async library", re.I
-)
+_Coroutine: TypeAlias = "CoroutineType[Any, Any, Any] | None"
+
+_LIVE = (NEW, WAITING, OFFLOADED)
+_STEP_START, _STEP_END = EventKind.StepStart, EventKind.StepEnd  # an enum's attribute costs 0.1 us on Python 3.11
+_WANTS_A_LOOP = re.compile(r"no (running|current) (asyncio )?event loop|async context|unknown async library", re.I)
 
 
 def advance(run: Execution, event: Input) -> list[Action]:
     """Feed one input; carry out the actions in order. Never raises."""
     actions: list[Action] = []
     phase = run.phase
-    match event:
-        case Start() if phase is Phase.NEW:
-            _trace(run, EventKind.RequestStart, run.state.started_ns, run.state.request.path)
-            _run(run, _NEXT_IN_PIPELINE, actions)
-        case Settled():
-            _settled(run, event, actions)
-        case StepReturned() | StepAwaits() | StepRaised() if run.offloaded is not None:
-            _step_back(run, *run.offloaded, event, actions)
-        case DeadlinePassed() if phase in _LIVE:
-            _fail(run, _deadline_error(run), actions)
-        case Cancelled() if phase in _LIVE:
-            _abandon(run, event.reason, actions)
-        case Closed() if phase is not Phase.CLOSED:
-            if phase in _LIVE:
-                _abandon(run, "closed before it ended", actions)
-            if run.offloaded is not None:
-                run.close_later = True  # exit callbacks must not pull the ground from under a step that still runs
-            else:
-                _close(run, actions)
-        case _:
-            run.dropped += 1
+    if type(event) is Start and phase is NEW:
+        state, trace = run.state, run.around.trace
+        if trace is not None:
+            trace.record(EventKind.RequestStart, state.request.id, state.started_ns, state.request.path, 0, -1, None)
+        _run(run, _NEXT_IN_PIPELINE, actions)
+    elif type(event) is Settled:
+        _settled(run, event, actions)
+    elif type(event) is Closed and phase is not CLOSED:
+        if phase in _LIVE:
+            _abandon(run, "closed before it ended", actions)
+        if run.offloaded is not None:
+            run.close_later = True  # exit callbacks must not pull the ground from under a step that still runs
+        else:
+            _close(run, actions)
+    elif type(event) is DeadlinePassed and phase in _LIVE:
+        _fail(run, _deadline_error(run), actions)
+    elif type(event) is Cancelled and phase in _LIVE:
+        _abandon(run, event.reason, actions)
+    elif isinstance(event, (StepReturned, StepAwaits, StepRaised)) and run.offloaded is not None:
+        _step_back(run, run.offloaded, event, actions)
+    else:
+        run.dropped += 1
     return actions
 
 
@@ -96,9 +101,7 @@ def run_step(work: RunStep) -> StepReturned | StepAwaits | StepRaised:
     return result if isinstance(result, (StepAwaits, StepRaised)) else StepReturned(result)
 
 
-def _call(
-    step: CompiledStep, view: CtxView[Any, Any], coroutine: CoroutineType[Any, Any, Any] | None, value: Any
-) -> Any:
+def _call(step: CompiledStep, view: CtxView[Any, Any], coroutine: _Coroutine, value: Any) -> Any:
     """Run a step, or go on with its coroutine. What it returned, or StepAwaits, or StepRaised."""
     try:
         if coroutine is None:
@@ -114,23 +117,23 @@ def _call(
         return StepRaised(problem)
 
 
-# What to run: a step (None: the one at the position), its view and coroutine where it goes on, and what its await gives.
-_Next: TypeAlias = "tuple[CompiledStep | None, CtxView[Any, Any] | None, CoroutineType[Any, Any, Any] | None, Any]"
+# What to run: a step (None: the one at the position), its view and coroutine if it goes on, and what its await gives.
+_Next: TypeAlias = "tuple[CompiledStep | None, CtxView[Any, Any] | None, _Coroutine, Any]"
 _NEXT_IN_PIPELINE: _Next = (None, None, None, None)
 
 
-def _run(run: Execution, following: _Next, actions: list[Action]) -> None:
+def _run(run: Execution, following: _Next | None, actions: list[Action]) -> None:
     """Run what is to be run, and all that follows it, until something must be waited for. A loop and no recursion:
     chains of continuations may be of any length."""
     around, state = run.around, run.state
     clock, trace, offload = around.clock, around.trace, around.offload
-    step, view, coroutine, value = following
     now = clock()
-    if now >= state.deadline_ns:
-        _close_coroutine(coroutine, actions)
+    if now >= state.deadline_ns and following is not None:
+        _close_coroutine(following[2], actions)
         _fail(run, _deadline_error(run), actions)
         return
-    while True:
+    while following is not None:
+        step, view, coroutine, value = following
         if step is None:
             if run.position >= len(run.steps):
                 _bug(run, _endless(run), None, actions)
@@ -141,17 +144,14 @@ def _run(run: Execution, following: _Next, actions: list[Action]) -> None:
         else:
             view._at_ns = now
         if trace is not None:
-            trace.record(EventKind.StepStart, state.request.id, now, step.name, run.need_id, -1, None)
+            trace.record(_STEP_START, state.request.id, now, step.name, run.need_id, -1, None)
         if offload is not None and offload(step):
-            run.phase, run.offloaded = Phase.OFFLOADED, (step, view)
-            actions.append(RunStep(step, view, coroutine, value))
+            run.phase, run.offloaded = OFFLOADED, RunStep(step, view, coroutine, value)
+            actions.append(run.offloaded)
             return
         result = _call(step, view, coroutine, value)
         now = clock()
-        again = _take(run, step, view, result, now, actions)
-        if again is None:
-            return
-        step, view, coroutine, value = again
+        following = _take(run, step, view, result, now, actions)
 
 
 def _take(
@@ -159,9 +159,12 @@ def _take(
 ) -> _Next | None:
     """Take what a step gave. What to run next, or ``None`` when the run waits or has ended."""
     kind = type(result)
-    if run.around.trace is not None:
-        run.around.trace.record(EventKind.StepEnd, run.state.request.id, now, step.name, run.need_id, -1, kind.__name__)
-    if kind is StepRaised:
+    trace = run.around.trace
+    if trace is not None:
+        asks = kind is StepAwaits and type(result.asked) is Asking
+        outcome = "Need" if asks else kind.__name__  # the same trace, whichever way a step asks
+        trace.record(_STEP_END, run.state.request.id, now, step.name, run.need_id, -1, outcome)
+    if kind is StepRaised and not isinstance(result.exception, BadInput):
         _raised(run, step, result.exception, actions)
     elif now >= run.state.deadline_ns:
         if kind is StepAwaits:
@@ -171,15 +174,18 @@ def _take(
         run.position += 1
         return _NEXT_IN_PIPELINE
     elif kind is Done:
-        _trace(run, EventKind.Done, now, step.name)
-        _end(run, result.response, actions)
+        if trace is not None:
+            _trace(run, EventKind.Done, step.name)
+        _end(run, actions)
+        actions.append(Respond(result.response))
     elif kind is Need:
-        return _ask(run, PendingNeed(run.need_id + 1, result, step, view, None, False), actions)
+        return _ask(run, step, view, result, None, False, actions)
     elif kind is Fail:
         _fail(run, Error(result.kind, result.what, result.key, result.detail, result.retry_after), actions)
-    elif kind is StepAwaits and isinstance(result.asked, Asking):
-        asked, coroutine = result.asked, result.coroutine
-        return _ask(run, PendingNeed(run.need_id + 1, asked.need, step, view, coroutine, asked.single), actions)
+    elif kind is StepRaised:
+        _fail(run, result.exception.error, actions)
+    elif kind is StepAwaits and type(result.asked) is Asking:
+        return _ask(run, step, view, result.asked.need, result.coroutine, result.asked.single, actions)
     elif kind is StepAwaits:
         _close_coroutine(result.coroutine, actions)
         _bug(run, _not_need(step), None, actions)
@@ -189,18 +195,14 @@ def _take(
 
 
 def _step_back(
-    run: Execution,
-    step: CompiledStep,
-    view: CtxView[Any, Any],
-    event: StepReturned | StepAwaits | StepRaised,
-    actions: list[Action],
+    run: Execution, work: RunStep, event: StepReturned | StepAwaits | StepRaised, actions: list[Action]
 ) -> None:
     run.offloaded = None
-    if run.phase is Phase.OFFLOADED:
+    if isinstance(event, StepRaised):
+        _close_coroutine(work.coroutine, actions)  # an engine that could not run the step has left it suspended
+    if run.phase is OFFLOADED:
         result = event.value if isinstance(event, StepReturned) else event
-        again = _take(run, step, view, result, run.around.clock(), actions)
-        if again is not None:
-            _run(run, again, actions)
+        _run(run, _take(run, work.step, work.view, result, run.around.clock(), actions), actions)
         return
     run.dropped += 1  # the request ended meanwhile
     if isinstance(event, StepAwaits):
@@ -210,9 +212,7 @@ def _step_back(
 
 
 def _raised(run: Execution, step: CompiledStep, exception: BaseException, actions: list[Action]) -> None:
-    if isinstance(exception, BadInput):
-        _fail(run, exception.error, actions)
-    elif step.is_async and isinstance(exception, RuntimeError) and _WANTS_A_LOOP.search(str(exception)):
+    if step.is_async and isinstance(exception, RuntimeError) and _WANTS_A_LOOP.search(str(exception)):
         _bug(run, _not_need(step), exception, actions)
     else:
         _bug(run, f"step {step.name} failed", exception, actions)
@@ -240,18 +240,31 @@ def _endless(run: Execution) -> str:
 # Needs
 
 
-def _ask(run: Execution, pending: PendingNeed, actions: list[Action]) -> _Next | None:
+def _ask(
+    run: Execution,
+    asker: CompiledStep,
+    view: CtxView[Any, Any],
+    need: Need,
+    coroutine: _Coroutine,
+    single: bool,
+    actions: list[Action],
+) -> _Next | None:
     """Schedule a Need; refused before any of its effects starts, if it could not be resolved later."""
-    problem = _refusal(run, pending.asker, pending.need)
+    problem, exception, then = _refusal(run, asker, need), None, None
+    if problem is None and need.then is not None:
+        try:
+            then = continuation(need.then)
+        except BaseException as raised:  # what it says may name files, and is for the log alone
+            problem, exception = f"step {asker.name}: its continuation cannot run", raised
     if problem is not None:
-        _close_coroutine(pending.coroutine, actions)
-        _bug(run, problem, None, actions)
+        _close_coroutine(coroutine, actions)
+        _bug(run, problem, exception, actions)
         return None
-    run.need_id = pending.id
-    run.pending = pending
-    run.phase = Phase.WAITING
-    run.compensations += tuple(pending.need.compensations)
-    _trace(run, EventKind.NeedScheduled, run.around.clock(), pending.asker.name, detail=pending.need)
+    run.need_id += 1
+    run.pending = pending = PendingNeed(run.need_id, need, asker, view, then, coroutine, single)
+    run.phase = WAITING
+    run.compensations += tuple(need.compensations)
+    _trace(run, EventKind.NeedScheduled, asker.name, detail=need)
     return _follow(run, pending, pending.join.begin(), actions)
 
 
@@ -267,16 +280,11 @@ def _refusal(run: Execution, step: CompiledStep, need: Need) -> str | None:
                 f"context as CtxView[..., {union}]"
             )
         writer = run.state.writers.get(slot, step)
-        if writer is not step:
+        if writer is not step and writer != step:
             return (
                 f"step {step.name}: effect {effect.label} writes a slot that step {writer.name} has written; a slot "
                 "has one writer on each path"
             )
-    if need.then is not None:
-        try:
-            continuation(need.then)
-        except AppError as problem:
-            return f"step {step.name}: its continuation cannot run: {problem}"
     return None
 
 
@@ -286,12 +294,10 @@ def _settled(run: Execution, event: Settled, actions: list[Action]) -> None:
         verdict = pending.join.record(event.effect, type(event.outcome) is Success)
         if verdict.arrival == "counted":
             pending.outcomes[event.effect] = event.outcome
-            again = _follow(run, pending, verdict, actions)
-            if again is not None:
-                _run(run, again, actions)
+            _run(run, _follow(run, pending, verdict, actions), actions)
             return
     run.dropped += 1
-    _trace(run, EventKind.EffectLate, run.around.clock(), "", event.need, event.effect, event.outcome)
+    _trace(run, EventKind.EffectLate, "", event.need, event.effect, event.outcome)
 
 
 def _follow(run: Execution, pending: PendingNeed, verdict: Verdict, actions: list[Action]) -> _Next | None:
@@ -305,26 +311,25 @@ def _follow(run: Execution, pending: PendingNeed, verdict: Verdict, actions: lis
         return None
     _let_go(run, pending, verdict.cancel, verdict.detach, actions)
     outcomes = pending.outcomes
-    run.state.errors = tuple([_error(outcome) for outcome in outcomes if type(outcome) is Failure])
-    _trace(run, EventKind.JoinSatisfied, run.around.clock(), "", detail=verdict.state)
+    run.state.errors = tuple([_error(one) for one in outcomes if one is not None and type(one) is not Success])
+    _trace(run, EventKind.JoinSatisfied, "", detail=verdict.state)
     if verdict.failed is not None:
-        failure = outcomes[verdict.failed]
-        assert type(failure) is Failure  # the join names an effect that was recorded as failed
+        late = run.around.clock() >= run.state.deadline_ns
         _close_coroutine(pending.coroutine, actions)
-        _fail(run, _error(failure), actions)
+        _fail(run, _deadline_error(run) if late else _error(outcomes[verdict.failed]), actions)
         return None
     for effect, outcome in zip(effects, outcomes, strict=True):
         if effect.into is not None and type(outcome) is Success:
             run.state.write(effect.into, outcome.value, pending.asker)
     if pending.coroutine is not None:
+        _trace(run, EventKind.ContinuationStart, pending.asker.name)
         values = tuple([outcome.value if type(outcome) is Success else None for outcome in outcomes])
         return pending.asker, pending.view, pending.coroutine, values[0] if pending.single else values
-    if pending.need.then is None:
+    if pending.then is None:
         run.position += 1
         return _NEXT_IN_PIPELINE
-    step = continuation(pending.need.then)
-    _trace(run, EventKind.ContinuationStart, run.around.clock(), step.name)
-    return step, None, None, None
+    _trace(run, EventKind.ContinuationStart, pending.then.name)
+    return pending.then, None, None, None
 
 
 def _let_go(
@@ -332,14 +337,13 @@ def _let_go(
 ) -> None:
     run.pending = None
     for index in cancel:
-        effect = pending.need.effects[index]
-        _trace(run, EventKind.EffectCancelled, run.around.clock(), effect.label, pending.id, index)
+        _trace(run, EventKind.EffectCancelled, pending.need.effects[index].label, pending.id, index)
         actions.append(CancelEffect(pending.id, index))
     actions += [DetachEffect(pending.id, index, pending.need.effects[index]) for index in detach]
 
 
-def _error(failure: Failure) -> Error:
-    error = failure.error
+def _error(outcome: Outcome | None) -> Error:
+    error = outcome.error if type(outcome) is Failure else None
     return error if isinstance(error, Error) else Error(ErrorKind.INTERNAL, "an effect failed")
 
 
@@ -357,29 +361,26 @@ def _bug(run: Execution, what: str, exception: BaseException | None, actions: li
 
 
 def _fail(run: Execution, error: Error, actions: list[Action], exception: BaseException | None = None) -> None:
-    _trace(run, EventKind.Fail, run.around.clock(), "", detail=error)
+    _trace(run, EventKind.Fail, "", detail=error)
+    _end(run, actions)
     try:
         response = run.around.render(error, run.state.request, exception)
+        if not isinstance(response, Response):
+            raise TypeError(f"it returned {type(response).__name__}, not a Response")
     except BaseException as problem:  # the app's renderer may raise anything; the client still gets an answer
         actions.append(ReportBug("the error renderer failed", problem))
         response = Response(500, (("content-type", "text/plain; charset=utf-8"),), b"Internal Server Error")
-    _end(run, response, actions)
-
-
-def _end(run: Execution, response: Response, actions: list[Action]) -> None:
-    _drop_need(run, actions)
-    run.phase = Phase.ENDED
     actions.append(Respond(response))
 
 
 def _abandon(run: Execution, reason: str, actions: list[Action]) -> None:
-    _trace(run, EventKind.Fail, run.around.clock(), "", detail=reason)
-    _drop_need(run, actions)
-    run.phase = Phase.ENDED
+    _trace(run, EventKind.Fail, "", detail=reason)
+    _end(run, actions)
 
 
-def _drop_need(run: Execution, actions: list[Action]) -> None:
-    """Stop waiting for a Need before it has resolved. Like a failed join: detached effects go on, the rest stops."""
+def _end(run: Execution, actions: list[Action]) -> None:
+    """Stop waiting, if there is a Need. Like a failed join: detached effects go on, the rest stops."""
+    run.phase = ENDED
     pending = run.pending
     if pending is None:
         return
@@ -390,7 +391,7 @@ def _drop_need(run: Execution, actions: list[Action]) -> None:
     _close_coroutine(pending.coroutine, actions)
 
 
-def _close_coroutine(coroutine: CoroutineType[Any, Any, Any] | None, actions: list[Action]) -> None:
+def _close_coroutine(coroutine: _Coroutine, actions: list[Action]) -> None:
     if coroutine is None:
         return
     try:
@@ -400,27 +401,25 @@ def _close_coroutine(coroutine: CoroutineType[Any, Any, Any] | None, actions: li
 
 
 def _close(run: Execution, actions: list[Action]) -> None:
-    run.phase = Phase.CLOSED
-    exits = run.state.exits or []
-    while exits:
-        callback = exits.pop()
-        _trace(run, EventKind.OnExit, run.around.clock(), getattr(callback, "__qualname__", ""))
+    run.phase = CLOSED
+    while run.state.exits:
+        callback, name = run.state.exits.pop(), ""
         try:
-            callback()
+            name = getattr(callback, "__qualname__", type(callback).__qualname__)
+            _trace(run, EventKind.OnExit, name)
+            result = callback()
+            if type(result) is CoroutineType:
+                result.close()
+                raise TypeError("it is async, and nothing would await it; give a plain function")
         except BaseException as problem:  # one callback must not stop the others
-            actions.append(ReportBug("an on_exit callback failed", problem))
-    _trace(run, EventKind.RequestEnd, run.around.clock(), "")
+            actions.append(ReportBug(f"on_exit callback {name} failed", problem))
+    _trace(run, EventKind.RequestEnd, "")
 
 
 def _trace(
-    run: Execution,
-    kind: EventKind,
-    at_ns: int,
-    name: str,
-    need: int | None = None,
-    effect: int = -1,
-    detail: object = None,
+    run: Execution, kind: EventKind, name: str, need: int | None = None, effect: int = -1, detail: object = None
 ) -> None:
-    trace = run.around.trace
-    if trace is not None:
-        trace.record(kind, run.state.request.id, at_ns, name, run.need_id if need is None else need, effect, detail)
+    around = run.around
+    if around.trace is not None:
+        need = run.need_id if need is None else need
+        around.trace.record(kind, run.state.request.id, around.clock(), name, need, effect, detail)

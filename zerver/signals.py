@@ -90,8 +90,8 @@ Input: TypeAlias = Start | Settled | StepReturned | StepAwaits | StepRaised | De
 
 
 class StartEffect(msgspec.Struct, frozen=True):
-    """Perform an effect and answer with :class:`Settled`. ``background``: the request's deadline is not its own, because
-    it may outlive the request."""
+    """Perform an effect and answer with :class:`Settled`. ``background``: the request's deadline is not its own,
+    because it may outlive the request."""
 
     need: int
     effect: int
@@ -108,8 +108,8 @@ class CancelEffect(msgspec.Struct, frozen=True):
 
 class DetachEffect(msgspec.Struct, frozen=True):
     """Let an effect go on in the background, or begin it there: without the request's deadline, and awaited at a
-    graceful
-    stop. In sequential mode it has no :class:`StartEffect`, and those of one Need run one after another."""
+    graceful stop. In sequential mode it may have no :class:`StartEffect`, and those of one Need run one after
+    another."""
 
     need: int
     effect: int
@@ -117,7 +117,8 @@ class DetachEffect(msgspec.Struct, frozen=True):
 
 
 class RunStep(msgspec.Struct, frozen=True):
-    """Run a step elsewhere with :func:`zerver.interpreter.run_step` and answer with what that gives."""
+    """Run a step elsewhere with :func:`zerver.interpreter.run_step` and answer with what that gives; with
+    :class:`StepRaised` when it cannot be run. It has to be answered also when the request has ended meanwhile."""
 
     step: CompiledStep
     view: CtxView[Any, Any]
@@ -133,7 +134,7 @@ class Respond(msgspec.Struct, frozen=True):
 
 
 class ReportBug(msgspec.Struct, frozen=True):
-    """Log a bug of the app. ``what`` names the step; the client sees no more than that."""
+    """Log a bug of the app. ``what`` names the step, and nothing that a client may not see."""
 
     what: str
     exception: BaseException | None
