@@ -91,17 +91,12 @@ class HttpResult(msgspec.Struct, frozen=True):
 
         :raises UnicodeError: the body is not in that charset.
         """
-        return self.body.decode(_charset(self.header("content-type") or ""))
-
-
-def _charset(content_type: str) -> str:
-    named = _CHARSET.search(content_type)
-    try:
-        name = codecs.lookup(named[1] if named else "utf-8").name
-        b"".decode(name)
-    except LookupError:  # unknown, or a codec from bytes to bytes
-        return "utf-8"
-    return "utf-8" if name in _NO_CHARSETS else name
+        named = _CHARSET.search(self.header("content-type") or "")
+        try:
+            charset = codecs.lookup(named[1] if named else "utf-8").name
+            return self.body.decode("utf-8" if charset in _NO_CHARSETS else charset)
+        except LookupError:  # unknown, or a codec from bytes to bytes
+            return self.body.decode()
 
 
 class HttpOptions(Options, total=False):

@@ -179,7 +179,7 @@ def scan(prefix: str, *, limit: int = 100, after: str | None = None, **options: 
 
     :raises DefinitionError: a prefix or cursor that no key can have; a limit out of bounds; a type that is no page.
     """
-    if prefix:
+    if prefix != "":
         _key("scan", prefix)
     if after is not None:
         _key("scan", after)

@@ -1,0 +1,210 @@
+"""What every effector is tried with: each a way to make one, effects that settle, and one that does not by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from raw_upstream import RawUpstream
+
+from zerver.effect import Effect
+from zerver.effectors.base import AsyncEffector, Effector
+from zerver.effectors.call import CallEffector
+from zerver.effectors.http import HttpEffector
+from zerver.effectors.kv import KvEffector
+from zerver.effectors.sql import SqlEffector
+from zerver.effectors.timer import TimerEffector
+from zerver.effects import call, http, kv, sql, timer
+from zerver_runtime.outcome import Failure, Outcome, Success
+from zerver_runtime.reactor.threads import ThreadPool
+
+__all__ = ["SUBJECTS", "Probe", "Subject", "Trial", "threads", "until"]
+
+
+async def until(condition: Callable[[], object], what: str = "", seconds: float = 5.0) -> None:
+    """Wait until something is so; fail when it is not in time."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, what or "it never came true"
+        await asyncio.sleep(0.001)
+
+
+def threads() -> set[threading.Thread]:
+    return set(threading.enumerate())
+
+
+class Probe:
+    """One attempt: what ``done`` was called with, and where."""
+
+    def __init__(self, effector: Effector, effect: Effect[Any]) -> None:
+        self.outcomes: list[Outcome] = []
+        self.threads: list[threading.Thread] = []
+        self.cancel = effector.start(effect, self._done)
+
+    def _done(self, outcome: Outcome) -> None:
+        assert isinstance(outcome, (Success, Failure))
+        self.outcomes.append(outcome)
+        self.threads.append(threading.current_thread())
+
+    async def settled(self) -> Outcome:
+        await until(lambda: self.outcomes, "it never settled")
+        return self.outcomes[0]
+
+
+class Trial(NamedTuple):
+    effector: Any
+    quick: list[Effect[Any]]
+    """They settle soon."""
+    slow: Effect[Any]
+    """Does not, unless it is cancelled or let go."""
+    let_go: Callable[[], object] = lambda: None
+    """For an attempt that cannot be stopped from outside."""
+    under_way: Callable[[], bool] | None = None
+    """Whether the slow one has really begun, where that can be told."""
+
+
+@asynccontextmanager
+async def timers(folder: Path) -> AsyncIterator[Trial]:
+    yield Trial(TimerEffector(), [timer.sleep(0), timer.sleep(0.001)], timer.sleep(3600))
+
+
+@asynccontextmanager
+async def blocking_calls(folder: Path) -> AsyncIterator[Trial]:
+    pool = ThreadPool(2, 100, name="trial")
+    go, begun = threading.Event(), threading.Event()
+
+    def wait() -> None:
+        begun.set()
+        go.wait(20)
+
+    try:
+        quick = [call.run(len, "abc"), call.run(int, "x")]
+        yield Trial(CallEffector(pool), quick, call.run(wait), go.set, begun.is_set)
+    finally:
+        go.set()
+        pool.close()
+
+
+async def echo(value: str) -> str:
+    return value
+
+
+async def slow() -> None:
+    await asyncio.sleep(3600)
+
+
+@asynccontextmanager
+async def async_calls(folder: Path) -> AsyncIterator[Trial]:
+    pool = ThreadPool(1, 1, name="trial")
+    yield Trial(CallEffector(pool), [call.run(echo, "a")], call.run(slow))
+    pool.close()
+
+
+def custom(kind: str) -> Effect[Any]:
+    return Effect(family="custom", op=kind, target="custom", args=None)
+
+
+@asynccontextmanager
+async def async_effectors(folder: Path) -> AsyncIterator[Trial]:
+    async def perform(effect: Effect[Any]) -> str:
+        if effect.op == "raises":
+            raise ValueError(effect.op)
+        if effect.op == "slow":
+            await asyncio.sleep(3600)
+        return effect.op
+
+    yield Trial(AsyncEffector(perform), [custom("a"), custom("raises")], custom("slow"))
+
+
+@asynccontextmanager
+async def stubborn_effectors(folder: Path) -> AsyncIterator[Trial]:
+    """It needs a while to let go."""
+
+    async def perform(effect: Effect[Any]) -> None:
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            await asyncio.sleep(0.01)
+
+    async def quick(effect: Effect[Any]) -> None:
+        await (asyncio.sleep(0) if effect.op == "a" else perform(effect))
+
+    yield Trial(AsyncEffector(quick), [custom("a")], custom("slow"))
+
+
+FOR_EVER = "with recursive n(x) as (select 1 union all select x + 1 from n) select count(*) from n"
+
+
+@asynccontextmanager
+async def sql_reads(folder: Path) -> AsyncIterator[Trial]:
+    effector = SqlEffector({"default": f"sqlite:///{folder}/a.db"}, readers=2)
+    yield Trial(effector, [sql.query("select 1"), sql.query("select nothing")], sql.query_one(FOR_EVER))
+
+
+@asynccontextmanager
+async def sql_writes(folder: Path) -> AsyncIterator[Trial]:
+    effector = SqlEffector({"default": f"sqlite:///{folder}/a.db"})
+    table = sql.execute("create table if not exists t (a)")
+    slow = sql.transaction([table, sql.execute(f"insert into t {FOR_EVER}")])
+    yield Trial(effector, [table, sql.transaction([table, sql.query("select 1")])], slow)
+
+
+@asynccontextmanager
+async def sql_in_memory(folder: Path) -> AsyncIterator[Trial]:
+    effector = SqlEffector({"default": "sqlite://"})
+    yield Trial(
+        effector, [sql.query("select 1"), sql.execute("create table if not exists t (a)")], sql.query_one(FOR_EVER)
+    )
+
+
+@asynccontextmanager
+async def kv_writes(folder: Path) -> AsyncIterator[Trial]:
+    """Slow is what waits for a lock that another process holds, at most for the busy time-out."""
+    path = os.fspath(folder / "kv.db")
+    effector = KvEffector(f"sqlite:///{path}", busy_timeout=0.3)
+    first = Probe(effector, kv.put("k", 1))
+    await first.settled()
+    locker = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    locker.execute("begin immediate")
+    try:
+        yield Trial(effector, [kv.get("k"), kv.scan("")], kv.put("k", 2))
+    finally:
+        locker.close()
+
+
+@asynccontextmanager
+async def https(folder: Path) -> AsyncIterator[Trial]:
+    async with RawUpstream() as upstream:
+        quick = [
+            http.get(upstream.url("/")),
+            http.post(upstream.url("/status/503"), json={}),
+            http.get(upstream.url("/close")),
+        ]
+        begun = lambda: any("/drip" in one.line for one in upstream.requests)  # noqa: E731
+        yield Trial(HttpEffector(), quick, http.get(upstream.url("/drip")), under_way=begun)
+
+
+class Subject(NamedTuple):
+    name: str
+    make: Callable[[Path], AbstractAsyncContextManager[Trial]]
+
+
+SUBJECTS = [
+    Subject("timer", timers),
+    Subject("blocking call", blocking_calls),
+    Subject("async call", async_calls),
+    Subject("async effector", async_effectors),
+    Subject("stubborn effector", stubborn_effectors),
+    Subject("sql read", sql_reads),
+    Subject("sql write", sql_writes),
+    Subject("sql in memory", sql_in_memory),
+    Subject("kv", kv_writes),
+    Subject("http", https),
+]

@@ -1,0 +1,305 @@
+"""The http effector against real sockets, and what the value or failure of its effects is in the end."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from effector_conformance import Probe, until
+from raw_upstream import RawUpstream
+
+from zerver.effect import Effect
+from zerver.effect_results import interpret
+from zerver.effectors.http import HttpEffector
+from zerver.effects import http
+from zerver.effects.http import HttpResult
+from zerver.error import Error, ErrorKind
+from zerver_runtime.outcome import Failure, Outcome, Success
+
+Check = Callable[[RawUpstream, HttpEffector], Awaitable[None]]
+
+
+def run(check: Check, **options: Any) -> None:
+    async def main() -> None:
+        async with RawUpstream() as upstream:
+            effector = HttpEffector(**options)
+            try:
+                await check(upstream, effector)
+            finally:
+                await effector.close()
+            await until(lambda: upstream.open == 0, "a connection is left open")
+
+    asyncio.run(main())
+
+
+async def outcome(effector: HttpEffector, effect: Effect[Any]) -> Outcome:
+    raw = await Probe(effector, effect).settled()
+    return interpret(effect, raw.value, time.time) if isinstance(raw, Success) else raw
+
+
+async def failure(effector: HttpEffector, effect: Effect[Any]) -> tuple[Failure, Error]:
+    failed = await outcome(effector, effect)
+    assert isinstance(failed, Failure), failed
+    assert isinstance(failed.error, Error)
+    return failed, failed.error
+
+
+def test_an_answer_comes_raw_with_status_headers_and_body() -> None:
+    async def check(upstream: RawUpstream, effector: HttpEffector) -> None:
+        raw = await Probe(effector, http.get(upstream.url("/x"))).settled()
+        headers = (("x-name", "a"), ("x-name", "bé"), ("content-length", "8"))
+        assert raw == Success(HttpResult(200, headers, b'{"a": 1}'))
+        raw = await Probe(effector, http.get(upstream.url("/status/404"))).settled()
+        assert isinstance(raw, Success)  # whether that is a failure is decided above
+
+    run(check)
+
+
+def test_a_request_is_sent_as_it_was_described_and_nothing_is_added_but_the_necessary() -> None:
+    async def check(upstream: RawUpstream, effector: HttpEffector) -> None:
+        await outcome(effector, http.get(upstream.url("/a b/%2F?q=1"), params={"x": "é&"}))
+        await outcome(effector, http.post(upstream.url("/p"), json={"a": 1}, headers={"X-Mine": "y"}, idem="k-1"))
+        await outcome(effector, http.post(upstream.url("/p")))
+        await outcome(effector, http.request("PROPFIND", upstream.url("/p"), body="é"))
+        get, post, empty, other = upstream.requests
+        assert get.line == "GET /a%20b/%2F?q=1&x=%C3%A9%26 HTTP/1.1"
+        assert set(get.headers) == {"host", "accept", "accept-encoding", "user-agent"}
+        assert get.headers["user-agent"] == "zerver"
+        assert post.body == b'{"a":1}'
+        assert (post.headers["content-type"], post.headers["x-mine"]) == ("application/json", "y")
+        assert post.headers["idempotency-key"] == "k-1"
+        assert (empty.body, empty.headers["content-length"]) == (b"", "0")
+        assert "content-type" not in empty.headers
+        assert (other.line, other.body) == ("PROPFIND /p HTTP/1.1", "é".encode())
+
+    run(check)
+
+
+def test_an_effects_own_headers_win() -> None:
+    async def check(upstream: RawUpstream, effector: HttpEffector) -> None:
+        await outcome(
+            effector, http.get(upstream.url("/"), headers={"User-Agent": "mine", "Host": "b", "Accept": "text/x"})
+        )
+        headers = upstream.requests[0].headers
+        assert (headers["user-agent"], headers["host"], headers["accept"]) == ("mine", "b", "text/x")
+
+    run(check)
+
+
+def test_a_connection_is_kept_for_the_next_request() -> None:
+    async def check(upstream: RawUpstream, effector: HttpEffector) -> None:
+        for _ in range(5):
+            assert isinstance(await outcome(effector, http.get(upstream.url("/chunked"), as_=str)), Success)
+        assert upstream.connections == 1
+
+    run(check)
+
+
+def test_more_than_a_hundred_may_be_in_flight() -> None:
+    """The bulkhead says how many; the client has no limit of its own."""
+
+    async def check(upstream: RawUpstream, effector: HttpEffector) -> None:
+        probes = [Probe(effector, http.get(upstream.url("/hang"))) for _ in range(130)]
+        await until(lambda: len(upstream.requests) == 130)
+        assert not any(probe.outcomes for probe in probes)
+
+    run(check)
+
+
+def test_redirects_are_not_followed_and_cookies_not_kept() -> None:
+    async def check(upstream: RawUpstream, effector: HttpEffector) -> None:
+        answer = await outcome(effector, http.get(upstream.url("/redirect")))
+        assert isinstance(answer, Success)
+        assert isinstance(answer.value, HttpResult)
+        assert (answer.value.status, answer.value.header("location")) == (302, "/elsewhere")
+        await outcome(effector, http.get(upstream.url("/cookie")))
+        await outcome(effector, http.get(upstream.url("/")))
+        assert len(upstream.requests) == 3
+        assert "cookie" not in upstream.requests[-1].headers
+
+    run(check)
+
+
+def test_proxies_of_the_environment_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+
+    async def check(upstream: RawUpstream, effector: HttpEffector) -> None:
+        assert isinstance(await outcome(effector, http.get(upstream.url("/"))), Success)
+
+    run(check)
+
+
+def test_head_has_no_body_whatever_it_announces() -> None:
+    async def check(upstream: RawUpstream, effector: HttpEffector) -> None:
+        for _ in range(2):
+            answer = await outcome(effector, http.head(upstream.url("/head")))
+            assert isinstance(answer, Success)
+            assert isinstance(answer.value, HttpResult)
+            assert answer.value.body == b""
+
+    run(check)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/reset", "/reset/body", "/close", "/half", "/short", "/short/chunked", "/garbage", "/bad/chunk", "/bad/gzip",
+        "/endless/head",
+    ],
+)  # fmt: skip
+def test_a_broken_connection_or_answer_is_the_upstreams_fault_and_worth_a_retry(path: str) -> None:
+    async def check(upstream: RawUpstream, effector: HttpEffector) -> None:
+        failed, error = await failure(effector, http.get(upstream.url(path), as_=bytes))
+        assert (error.kind, failed.retryable) == (ErrorKind.UPSTREAM_UNAVAILABLE, True)
+        assert error.what.startswith("http.get: ")
+        assert str(upstream.port) not in error.what
+        assert isinstance(await outcome(effector, http.get(upstream.url("/"))), Success)  # and it goes on
+
+    run(check)
+
+
+def test_what_comes_after_the_announced_length_is_not_part_of_the_answer() -> None:
+    async def check(upstream: RawUpstream, effector: HttpEffector) -> None:
+        surplus = await outcome(effector, http.get(upstream.url("/long"), as_=bytes))
+        assert isinstance(surplus, Failure) or surplus == Success(b"{}")
+        assert await outcome(effector, http.get(upstream.url("/"), as_=bytes)) == Success(b'{"a": 1}')
+
+    run(check)
+
+
+def test_nobody_listening_is_the_upstreams_fault_and_worth_a_retry() -> None:
+    async def check(upstream: RawUpstream, effector: HttpEffector) -> None:
+        failed, error = await failure(effector, http.get("http://127.0.0.1:1/"))
+        assert (error.kind, failed.retryable) == (ErrorKind.UPSTREAM_UNAVAILABLE, True)
+
+    run(check)
+
+
+def test_a_host_that_cannot_exist_is_not_worth_one() -> None:
+    async def check(upstream: RawUpstream, effector: HttpEffector) -> None:
+        failed, error = await failure(effector, http.get("http://a..b/"))
+        assert (error.kind, failed.retryable) == (ErrorKind.UPSTREAM_UNAVAILABLE, False)
+
+    run(check)
+
+
+@pytest.mark.parametrize("path", ["/endless", "/bomb"])
+def test_a_body_that_is_too_large_is_given_up_and_not_tried_again(path: str) -> None:
+    async def check(upstream: RawUpstream, effector: HttpEffector) -> None:
+        failed, error = await failure(effector, http.get(upstream.url(path)))
+        assert (error.kind, failed.retryable) == (ErrorKind.UPSTREAM_UNAVAILABLE, False)
+        assert "larger than 100000 bytes" in error.what
+
+    run(check, max_body_bytes=100_000)
+
+
+def test_a_body_of_just_the_largest_size_is_taken() -> None:
+    async def check(upstream: RawUpstream, effector: HttpEffector) -> None:
+        assert await outcome(effector, http.get(upstream.url("/"), as_=bytes)) == Success(b'{"a": 1}')
+
+    run(check, max_body_bytes=8)
+
+
+def test_compressed_bodies_are_decompressed() -> None:
+    async def check(upstream: RawUpstream, effector: HttpEffector) -> None:
+        answer = await outcome(effector, http.get(upstream.url("/bomb"), as_=bytes))
+        assert isinstance(answer, Success)
+        assert answer.value == bytes(2_000_000)
+
+    run(check)
+
+
+@pytest.mark.parametrize(("status", "retryable"), [(404, False), (429, True), (500, False), (503, True)])
+def test_a_status_is_judged_with_its_retry_after(status: int, retryable: bool) -> None:
+    async def check(upstream: RawUpstream, effector: HttpEffector) -> None:
+        failed, error = await failure(effector, http.get(upstream.url(f"/status/{status}")))
+        assert error.detail == {"status": status}
+        assert (failed.retryable, failed.retry_after) == (retryable, 7.0 if retryable else None)
+
+    run(check)
+
+
+@pytest.mark.parametrize("path", ["/hang", "/drip", "/endless"])
+def test_cancelling_closes_the_connection(path: str) -> None:
+    async def check(upstream: RawUpstream, effector: HttpEffector) -> None:
+        probe = Probe(effector, http.get(upstream.url(path)))
+        await until(lambda: upstream.requests)
+        assert probe.cancel is not None
+        probe.cancel()
+        await probe.settled()
+        if path != "/hang":  # that one does not look
+            await until(lambda: upstream.open == 0 or path == "/drip")
+        assert isinstance(await outcome(effector, http.get(upstream.url("/"))), Success)
+        assert upstream.connections == 2
+
+    run(check, max_body_bytes=2**40)
+
+
+def certificate(folder: Path) -> ssl.SSLContext:
+    """A server's context with a certificate that nobody has signed."""
+    key, made = folder / "key.pem", folder / "cert.pem"
+    subprocess.run(
+        [
+            "openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", str(key), "-out", str(made),
+            "-days", "1", "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1",
+        ],
+        check=True,
+        capture_output=True,
+    )  # fmt: skip
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(made, key)
+    return context
+
+
+def test_a_certificate_that_cannot_be_verified_is_refused_and_one_that_can_is_taken(tmp_path: Path) -> None:
+    context = certificate(tmp_path)
+    trusting = ssl.create_default_context(cafile=tmp_path / "cert.pem")
+
+    async def main() -> None:
+        async with RawUpstream(context) as upstream:
+            careful, trusted = HttpEffector(), HttpEffector(tls=trusting)
+            effect = http.get(upstream.url("/"), as_=bytes)
+            failed, error = await failure(careful, effect)
+            assert (error.kind, failed.retryable) == (ErrorKind.UPSTREAM_UNAVAILABLE, False)
+            assert "certificate" in error.what
+            assert upstream.requests == []
+            assert await outcome(trusted, effect) == Success(b'{"a": 1}')
+            await careful.close()
+            await trusted.close()
+
+    asyncio.run(main())
+
+
+def test_a_server_that_speaks_no_tls_is_the_upstreams_fault() -> None:
+    async def check(upstream: RawUpstream, effector: HttpEffector) -> None:
+        failed, error = await failure(effector, http.get(f"https://127.0.0.1:{upstream.port}/"))
+        assert (error.kind, failed.retryable) == (ErrorKind.UPSTREAM_UNAVAILABLE, True)
+
+    run(check)
+
+
+def test_aiohttp_is_imported_when_it_is_needed_and_not_before() -> None:
+    program = (
+        "import asyncio, sys\n"
+        "from zerver.effectors.http import HttpEffector\n"
+        "from zerver.effects import http\n"
+        "assert 'aiohttp' not in sys.modules\n"
+        "async def main():\n"
+        "    effector = HttpEffector()\n"
+        "    await effector.open()\n"
+        "    settled = asyncio.get_running_loop().create_future()\n"
+        "    effector.start(http.get('http://127.0.0.1:1/'), settled.set_result)\n"
+        "    assert type(await settled).__name__ == 'Failure'\n"
+        "    await effector.close()\n"
+        "asyncio.run(main())\n"
+        "assert 'aiohttp' in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-W", "error", "-c", program], check=True, timeout=20)

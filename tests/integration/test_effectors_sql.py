@@ -1,0 +1,524 @@
+"""The sql effector on real SQLite files."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import decimal
+import enum
+import functools
+import os
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from effector_conformance import FOR_EVER, Probe, threads, until
+
+from zerver.effect import Effect
+from zerver.effect_results import interpret
+from zerver.effectors.sql import SqlEffector
+from zerver.effects import sql
+from zerver.effects.sql import SqlResult, SqlRows
+from zerver.error import Error, ErrorKind
+from zerver_runtime.outcome import Failure, Outcome, Success
+
+TABLES = (
+    "create table author (id integer primary key, name text unique not null check (name <> ''))",
+    "create table book (author integer references author (id))",
+    "create table pair (a, b, primary key (a, b)) without rowid",
+)
+
+
+class Database:
+    """A file, an effector on it, and how effects on it settle."""
+
+    def __init__(self, path: Path, **options: Any) -> None:
+        self.path = path
+        self.effector = SqlEffector({"default": f"sqlite:///{path}"}, **options)
+
+    async def outcome(self, effect: Effect[Any]) -> Outcome:
+        """As the dispatcher would see it, without retries."""
+        outcome = await Probe(self.effector, effect).settled()
+        return interpret(effect, outcome.value, time.time) if isinstance(outcome, Success) else outcome
+
+    async def value(self, effect: Effect[Any]) -> Any:
+        outcome = await self.outcome(effect)
+        assert isinstance(outcome, Success), outcome
+        return outcome.value
+
+    async def error(self, effect: Effect[Any]) -> Error:
+        outcome = await self.outcome(effect)
+        assert isinstance(outcome, Failure), outcome
+        assert isinstance(outcome.error, Error)
+        return outcome.error
+
+
+def run(check: Callable[[Database], Awaitable[None]], path: Path, tables: bool = True, **options: Any) -> None:
+    """Run it, and see that all threads have ended when the effector is closed."""
+    before = threads()
+
+    async def main() -> None:
+        database = Database(path, **options)
+        try:
+            if tables:
+                await database.value(sql.execute(TABLES[0]))
+                await database.value(sql.execute("create table t (id integer primary key, a, b)"))
+            await check(database)
+        finally:
+            await database.effector.close()
+
+    asyncio.run(main())
+    for thread in threads() - before:
+        thread.join(5)  # they have said goodbye, and may not be quite gone
+    assert threads() <= before
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "data" / "deep" / "app.db"
+
+
+def test_nothing_is_made_before_it_is_needed_and_then_directories_too(path: Path, tmp_path: Path) -> None:
+    async def check(database: Database) -> None:
+        assert os.listdir(tmp_path) == []
+        assert await database.value(sql.query_one("select 1", as_=int)) == 1
+
+    run(check, path, tables=False)
+    assert path.exists()
+
+
+def test_rows_come_raw_as_columns_and_tuples(path: Path) -> None:
+    async def check(database: Database) -> None:
+        await database.value(sql.execute("insert into t (a, b) values ('x', x'00'), (1.5, null)"))
+        outcome = await Probe(database.effector, sql.query("select a, b, id as c from t order by id")).settled()
+        assert outcome == Success(SqlRows(("a", "b", "c"), [("x", b"\0", 1), (1.5, None, 2)]))
+        outcome = await Probe(database.effector, sql.query_one("select id from t order by id")).settled()
+        assert outcome == Success(SqlRows(("id",), [(1,)]))
+
+    run(check, path)
+
+
+def test_execute_counts_rows_and_gives_the_id_of_what_it_inserted(path: Path) -> None:
+    async def check(database: Database) -> None:
+        assert await database.value(sql.execute("insert into t (a) values (1), (2)")) == SqlResult(2, 2)
+        assert await database.value(sql.execute("update t set a = 3")) == SqlResult(2)
+        assert await database.value(sql.execute("update t set a = 4 where id = 1 returning a")) == SqlResult(1)
+        assert await database.value(sql.execute("delete from t where id = 9")) == SqlResult(0)
+        assert await database.value(sql.execute("insert or ignore into t (id) values (1)")) == SqlResult(0)
+        upsert = "insert into t (id) values (1) on conflict (id) do update set a = 5"
+        assert await database.value(sql.execute(upsert)) == SqlResult(1)
+        assert await database.value(sql.execute("create table u (a)")) == SqlResult(0)
+        assert await database.value(sql.execute("select * from t")) == SqlResult(0)
+
+    run(check, path)
+
+
+def test_returning_gives_rows_of_a_statement_that_has_run_to_its_end(path: Path) -> None:
+    async def check(database: Database) -> None:
+        inserted = sql.query_one("insert into t (a) values (1), (2), (3) returning id", as_=int)
+        assert await database.value(inserted) == 1
+        assert await database.value(sql.query_one("select count(*) from t", as_=int)) == 3
+
+    run(check, path)
+
+
+class Colour(enum.Enum):
+    RED = "red"
+
+
+class Level(enum.IntEnum):
+    HIGH = 3
+
+
+class Words(str):
+    __slots__ = ()
+
+
+NOON = datetime.datetime(2024, 5, 17, 12, 0, 0, 500, tzinfo=datetime.UTC)
+
+
+@pytest.mark.parametrize(
+    ("given", "stored"),
+    [
+        (None, None),
+        (True, 1),
+        (2**63 - 1, 2**63 - 1),
+        (-(2**63), -(2**63)),
+        (1.5, 1.5),
+        ("é🎈\0", "é🎈\0"),
+        (Words("w"), "w"),
+        (b"\0\xff", b"\0\xff"),
+        (bytearray(b"a"), b"a"),
+        (NOON, "2024-05-17T12:00:00.000500+00:00"),
+        (NOON.date(), "2024-05-17"),
+        (datetime.time(12, 30), "12:30:00"),
+        (uuid.UUID(int=7), "00000000-0000-0000-0000-000000000007"),
+        (decimal.Decimal("1.50"), "1.50"),
+        (Colour.RED, "red"),
+        (Level.HIGH, 3),
+    ],
+)
+def test_parameters_are_stored_as_their_nearest_plain_form(path: Path, given: Any, stored: Any) -> None:
+    async def check(database: Database) -> None:
+        row = await database.value(sql.query_one("select :v as v, typeof(:v) as kind", {"v": given}))
+        assert row["v"] == stored
+        assert type(row["v"]) is type(stored)
+
+    run(check, path, tables=False)
+
+
+@pytest.mark.parametrize("given", [2**63, -(2**63) - 1, 10**400, "\ud800"])
+def test_a_value_that_no_database_holds_is_unprocessable_and_named(path: Path, given: Any) -> None:
+    async def check(database: Database) -> None:
+        for effect in (
+            sql.query_one("select :value", {"value": given}),
+            sql.transaction(
+                [sql.execute("delete from t"), sql.execute("insert into t (a) values (:value)", {"value": given})]
+            ),
+        ):
+            error = await database.error(effect)
+            assert (error.kind, error.key) == (ErrorKind.UNPROCESSABLE, "value")
+
+    run(check, path)
+
+
+@pytest.mark.parametrize("given", [{"a": 1}, [1], (1,), object(), {1}])
+def test_a_value_of_another_type_is_a_bug_that_the_log_names(
+    path: Path, given: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def check(database: Database) -> None:
+        error = await database.error(sql.query_one("select :value", {"value": given}))
+        assert error.kind is ErrorKind.INTERNAL
+
+    run(check, path, tables=False)
+    assert f"parameter :value is a {type(given).__name__}" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("statement", "kind", "constraint"),
+    [
+        ("insert into author (name) values ('Ada')", ErrorKind.CONFLICT, "unique"),
+        ("insert into author (id, name) values (1, 'secret')", ErrorKind.CONFLICT, "primary key"),
+        ("insert into pair values (1, 2)", ErrorKind.CONFLICT, "primary key"),
+        ("insert into book (author) values (99)", ErrorKind.CONFLICT, "foreign key"),
+        ("delete from author", ErrorKind.CONFLICT, "foreign key"),
+        ("insert into author (name) values (null)", ErrorKind.INTERNAL, None),
+        ("insert into author (name) values ('')", ErrorKind.INTERNAL, None),
+        ("insert into nowhere values ('secret')", ErrorKind.INTERNAL, None),
+        ("inser into author values (1)", ErrorKind.INTERNAL, None),
+        ("insert into author (nothing) values (1)", ErrorKind.INTERNAL, None),
+        ("select raise_secret()", ErrorKind.INTERNAL, None),
+    ],
+)
+def test_violations_are_conflicts_and_the_rest_are_bugs_whose_text_only_the_log_has(
+    path: Path, statement: str, kind: ErrorKind, constraint: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def check(database: Database) -> None:
+        for made in (
+            *TABLES[1:],
+            "insert into author values (1, 'Ada')",
+            "insert into book values (1)",
+            "insert into pair values (1, 2)",
+        ):
+            await database.value(sql.execute(made))
+        outcome = await database.outcome(sql.execute(statement))
+        assert isinstance(outcome, Failure)
+        error = outcome.error
+        assert isinstance(error, Error)
+        assert (error.kind, outcome.retryable) == (kind, False)
+        assert (error.detail or {}).get("constraint") == constraint
+        for hidden in ("secret", "author", "Ada", "nowhere"):
+            assert hidden not in error.what
+        assert await database.value(sql.query_one("select count(*) from author", as_=int)) == 1
+
+    run(check, path)
+    assert (statement in caplog.text) is (kind is ErrorKind.INTERNAL)
+
+
+def test_a_transaction_takes_effect_as_one(path: Path) -> None:
+    async def check(database: Database) -> None:
+        effect = sql.transaction(
+            [
+                sql.execute("insert into t (a) values (1)"),
+                sql.query_one("select count(*) from t", as_=int),
+                sql.query("select a from t", as_=list[int]),
+            ]
+        )
+        assert await database.value(effect) == (SqlResult(1, 1), 1, [1])
+        assert await database.value(sql.query_one("select count(*) from t", as_=int)) == 1
+
+    run(check, path)
+
+
+@pytest.mark.parametrize(
+    ("last", "kind"),
+    [
+        (sql.execute("insert into author (name) values ('Ada')"), ErrorKind.CONFLICT),
+        (sql.execute("insert into nowhere values (1)"), ErrorKind.INTERNAL),
+        (sql.query_one("select a from t where a = 99"), ErrorKind.NOT_FOUND),
+        (sql.query_one("update t set a = 2 where a = 99 returning a"), ErrorKind.NOT_FOUND),
+    ],
+)
+def test_a_transaction_that_fails_leaves_nothing_and_the_next_one_works(
+    path: Path, last: Effect[Any], kind: ErrorKind
+) -> None:
+    async def check(database: Database) -> None:
+        await database.value(sql.execute("insert into author (name) values ('Ada')"))
+        error = await database.error(sql.transaction([sql.execute("insert into t (a) values (1)"), last]))
+        assert error.kind is kind
+        assert await database.value(sql.query_one("select count(*) from t", as_=int)) == 0
+        await database.value(sql.transaction([sql.execute("insert into t (a) values (1)")]))
+        assert await database.value(sql.query_one("select count(*) from t", as_=int)) == 1
+
+    run(check, path)
+
+
+def test_a_reader_sees_nothing_of_a_transaction_before_it_is_over(path: Path) -> None:
+    async def check(database: Database) -> None:
+        slow = Probe(
+            database.effector,
+            sql.transaction(
+                [sql.execute("insert into t (a) values (1)"), sql.execute(f"insert into t (a) {FOR_EVER}")]
+            ),
+        )
+        for _ in range(20):
+            assert await database.value(sql.query_one("select count(*) from t", as_=int)) == 0
+        assert not slow.outcomes
+        assert slow.cancel is not None
+        slow.cancel()
+        await slow.settled()
+        assert await database.value(sql.query_one("select count(*) from t", as_=int)) == 0
+
+    run(check, path)
+
+
+def test_what_a_writer_has_done_is_seen_by_the_next_reader(path: Path) -> None:
+    async def check(database: Database) -> None:
+        for number in range(1, 50):
+            await database.value(sql.execute("insert into t (a) values (:a)", {"a": number}))
+            assert await database.value(sql.query_one("select max(a) from t", as_=int)) == number
+
+    run(check, path)
+
+
+def test_reads_run_beside_each_other_and_beside_a_write(path: Path) -> None:
+    async def check(database: Database) -> None:
+        slow = [Probe(database.effector, sql.query_one(FOR_EVER)) for _ in range(2)]
+        slow.append(Probe(database.effector, sql.execute(f"insert into t (a) {FOR_EVER}")))
+        assert await database.value(sql.query_one("select 7", as_=int)) == 7  # the third reader
+        assert not any(one.outcomes for one in slow)
+        names = sorted(thread.name for thread in threading.enumerate() if "sql:default" in thread.name)
+        assert names == [*(f"zerver-sql:default-reader-{n}" for n in (1, 2, 3)), "zerver-sql:default-writer-1"]
+
+    run(check, path, readers=3)
+
+
+def test_a_statement_that_waits_is_taken_out_of_the_queue(path: Path) -> None:
+    async def check(database: Database) -> None:
+        running = Probe(database.effector, sql.query_one(FOR_EVER))
+        waiting = Probe(database.effector, sql.query_one("select 1"))
+        assert waiting.cancel is not None
+        waiting.cancel()
+        assert len(waiting.outcomes) == 1  # at once: nothing has to be waited for
+        assert not running.outcomes
+
+    run(check, path, tables=False, readers=1)
+
+
+def test_an_interrupt_hits_only_the_statement_that_it_is_meant_for(path: Path) -> None:
+    """Cancelled at every possible moment, a statement never takes its successor on the same connection with it."""
+
+    async def check(database: Database) -> None:
+        for turn in range(200):
+            doomed = Probe(database.effector, sql.query_one(FOR_EVER))
+            innocent = Probe(database.effector, sql.query_one("select 1", as_=int))
+            for _ in range(turn % 5):
+                await asyncio.sleep(0)
+            assert doomed.cancel is not None
+            doomed.cancel()
+            assert isinstance(await innocent.settled(), Success)
+            assert isinstance(await doomed.settled(), Failure)
+
+    run(check, path, tables=False, readers=1)
+
+
+def writes_much(path: Path) -> bool:
+    return path.with_name("app.db-wal").stat().st_size > 1_000_000
+
+
+def test_an_interrupted_write_is_rolled_back(path: Path) -> None:
+    async def check(database: Database) -> None:
+        endless = "insert into t (a) with recursive n(x) as (select 1 union all select x + 1 from n) select x from n"
+        for effect in (sql.execute(endless), sql.transaction([sql.execute("delete from t"), sql.execute(endless)])):
+            probe = Probe(database.effector, effect)
+            await until(functools.partial(writes_much, path))
+            assert probe.cancel is not None
+            probe.cancel()
+            await probe.settled()
+            assert await database.value(sql.query_one("select count(*) from t", as_=int)) == 0
+
+    run(check, path)
+
+
+def test_a_database_that_another_process_has_locked_is_unavailable_for_now(path: Path) -> None:
+    async def check(database: Database) -> None:
+        other = sqlite3.connect(path, isolation_level=None)
+        other.execute("begin immediate")
+        try:
+            for effect in (
+                sql.execute("insert into t (a) values (1)"),
+                sql.transaction([sql.execute("insert into t (a) values (1)")]),
+            ):
+                outcome = await database.outcome(effect)
+                assert isinstance(outcome, Failure)
+                assert isinstance(outcome.error, Error)
+                assert (outcome.error.kind, outcome.retryable) == (ErrorKind.UPSTREAM_UNAVAILABLE, True)
+            assert await database.value(sql.query_one("select count(*) from t", as_=int)) == 0  # readers go on
+        finally:
+            other.close()
+        await database.value(sql.execute("insert into t (a) values (1)"))
+
+    run(check, path, busy_timeout=0.05)
+
+
+def test_a_short_lock_is_waited_for(path: Path) -> None:
+    async def check(database: Database) -> None:
+        other = sqlite3.connect(path, isolation_level=None)
+        other.execute("begin immediate")
+        probe = Probe(database.effector, sql.execute("insert into t (a) values (1)"))
+        assert await database.value(sql.query_one("select count(*) from t", as_=int)) == 0
+        other.close()
+        assert isinstance(await probe.settled(), Success)
+
+    run(check, path, busy_timeout=5.0)
+
+
+def test_connections_are_set_up_for_a_server(path: Path) -> None:
+    async def check(database: Database) -> None:
+        expected = {"journal_mode": "wal", "foreign_keys": 1, "synchronous": 1, "busy_timeout": 1500}
+        for name, value in expected.items():
+            assert await database.value(sql.query_one(f"pragma {name}")) == {name.replace("busy_", ""): value}
+        assert await database.value(sql.query_one("pragma query_only", as_=int)) == 0  # pragmas run on the writer
+        assert await database.value(sql.query_one("select query_only from pragma_query_only", as_=int)) == 1
+        assert await database.value(sql.query_one("select foreign_keys from pragma_foreign_keys", as_=int)) == 1
+
+    run(check, path, tables=False, busy_timeout=1.5)
+
+
+PROCESS = """
+import asyncio, sys
+from zerver.effectors.sql import SqlEffector
+from zerver.effects import sql
+
+async def main():
+    effector = SqlEffector({"default": sys.argv[1]}, readers=2)
+    loop = asyncio.get_running_loop()
+    for effect in [sql.query("select 1"), sql.execute("create table if not exists t (a)"),
+                   *[sql.execute("insert into t values (1)")] * 20, sql.query("select * from t")]:
+        settled = loop.create_future()
+        effector.start(effect, settled.set_result)
+        outcome = await settled
+        assert type(outcome).__name__ == "Success", outcome
+    await effector.close()
+
+asyncio.run(main())
+"""
+
+
+def test_processes_may_open_a_new_file_at_the_same_time(path: Path) -> None:
+    command = [sys.executable, "-c", PROCESS, f"sqlite:///{path}"]
+    processes = [subprocess.Popen(command, stderr=subprocess.PIPE) for _ in range(3)]
+    results = [(process.communicate(timeout=25)[1], process.returncode) for process in processes]
+    assert [code for _, code in results] == [0, 0, 0], results
+    connection = sqlite3.connect(path)
+    assert connection.execute("select count(*) from t").fetchone() == (60,)
+    connection.close()
+
+
+def test_in_memory_all_share_one_connection(tmp_path: Path) -> None:
+    async def main() -> None:
+        for url in ("sqlite://", "sqlite:///:memory:"):
+            effector = SqlEffector({"default": url})
+            for effect in (
+                sql.execute("create table t (a)"),
+                sql.transaction([sql.execute("insert into t values (1)"), sql.query_one("select a from t")]),
+                sql.query("select * from t"),
+            ):
+                assert isinstance(await Probe(effector, effect).settled(), Success)
+            await effector.close()
+
+    asyncio.run(main())
+    assert os.listdir(tmp_path) == []
+
+
+def test_each_database_has_its_own_file(tmp_path: Path) -> None:
+    async def main() -> None:
+        effector = SqlEffector({name: f"sqlite:///{tmp_path}/{name}.db" for name in ("default", "other")})
+        await Probe(effector, sql.execute("create table t (a)", db="other")).settled()
+        assert isinstance(await Probe(effector, sql.query("select * from t", db="other")).settled(), Success)
+        assert isinstance(await Probe(effector, sql.query("select * from t")).settled(), Failure)
+        await effector.close()
+
+    asyncio.run(main())
+
+
+def test_an_unknown_database_is_a_bug_that_the_log_names(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def check(database: Database) -> None:
+        assert (await database.error(sql.query("select 1", db="nope"))).kind is ErrorKind.INTERNAL
+
+    run(check, path, tables=False)
+    assert "no database 'nope'; effects.databases has default" in caplog.text
+
+
+def test_a_file_that_cannot_be_opened_is_a_bug_that_the_log_names_until_it_can(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    place = tmp_path / "place"
+    place.write_text("a file where a directory is needed")
+
+    async def check(database: Database) -> None:
+        for _ in range(2):
+            assert (await database.error(sql.query("select 1"))).kind is ErrorKind.INTERNAL
+        place.unlink()
+        await database.value(sql.query("select 1"))
+
+    run(check, place / "app.db", tables=False)
+    assert f"opening database sql:default, {place}/app.db" in caplog.text
+
+
+def test_a_file_that_is_no_database_is_a_bug_and_stays_as_it_is(path: Path) -> None:
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"not a database, but something dear to its owner" * 100)
+    before = path.read_bytes()
+
+    async def check(database: Database) -> None:
+        assert (await database.error(sql.query("select 1"))).kind is ErrorKind.INTERNAL
+        assert (await database.error(sql.execute("create table t (a)"))).kind is ErrorKind.INTERNAL
+
+    run(check, path, tables=False)
+    assert path.read_bytes() == before
+
+
+def test_a_relative_path_is_relative_to_the_current_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    async def main() -> None:
+        effector = SqlEffector({"default": "sqlite:///var/x.db"})
+        assert isinstance(await Probe(effector, sql.query("select 1")).settled(), Success)
+        await effector.close()
+
+    asyncio.run(main())
+    assert (tmp_path / "var" / "x.db").exists()
+
+
+@pytest.mark.parametrize("url", ["postgresql://h/d", "sqlite:relative.db", "x.db", ""])
+def test_other_urls_are_refused_when_it_is_made(url: str) -> None:
+    with pytest.raises(ValueError, match="sqlite"):
+        SqlEffector({"default": url})
