@@ -1,0 +1,49 @@
+"""The cell of a ref whose actor is not here: in another process, or nowhere any more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from zerver_runtime.behaviour import Behaviour
+from zerver_runtime.ids import ActorId, show
+from zerver_runtime.message import ActorDead
+from zerver_runtime.reply import Reply
+
+if TYPE_CHECKING:
+    from zerver_runtime.scheduler import Scheduler
+
+__all__ = ["Elsewhere"]
+
+
+class Elsewhere:
+    """Hands everything to the mailman; what nobody can take becomes a dead letter."""
+
+    __slots__ = ("id", "kind", "scheduler")
+
+    def __init__(self, scheduler: Scheduler, id: ActorId, kind: type[Any]) -> None:
+        self.scheduler = scheduler
+        self.id = id
+        self.kind = kind
+
+    def send(self, behaviour: Behaviour[Any, Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> Any:
+        """Through the mailman. NotPlainData: always checked here, as the message leaves the stage."""
+        scheduler = self.scheduler
+        scheduler.check(behaviour, args, kwargs)
+        reply: Reply[Any] = Reply(self, behaviour.name)
+        if scheduler.is_here(self.id) or scheduler.mailman is None:
+            why = "no such actor" if scheduler.is_here(self.id) else "there is no mailman"
+            scheduler.dead_letters.add(self.id, behaviour.name, why)
+            reply.fail(ActorDead(self.id, why))
+        else:
+            scheduler.mailman.send(scheduler.running, self.id, behaviour.name, args, kwargs, reply)
+        return reply
+
+    def post(self, irq: Callable[[], object]) -> None:
+        self.scheduler.post(irq)
+
+    def late(self) -> None:
+        self.scheduler.late_replies += 1
+
+    def __str__(self) -> str:
+        return f"{self.kind.__name__} {show(self.id)}"
