@@ -60,7 +60,7 @@ _Coroutine: TypeAlias = "CoroutineType[Any, Any, Any] | None"
 
 _LIVE = (NEW, WAITING, OFFLOADED)
 _STEP_START, _STEP_END = EventKind.StepStart, EventKind.StepEnd  # an enum's attribute costs 0.1 us on Python 3.11
-_WANTS_A_LOOP = re.compile(r"no (running|current) (asyncio )?event loop|async context|unknown async library", re.I)
+_WANTS_A_LOOP = re.compile(r"\bnot?\b.* event loop|async context|async library", re.I)  # of asyncio, anyio, trio
 
 
 def advance(run: Execution, event: Input) -> list[Action]:
@@ -190,6 +190,8 @@ def _take(
         _close_coroutine(result.coroutine, actions)
         _bug(run, _not_need(step), None, actions)
     else:
+        if kind is CoroutineType:
+            result.close()
         _bug(run, _not_a_decision(step, result), None, actions)
     return None
 
@@ -212,7 +214,7 @@ def _step_back(
 
 
 def _raised(run: Execution, step: CompiledStep, exception: BaseException, actions: list[Action]) -> None:
-    if step.is_async and isinstance(exception, RuntimeError) and _WANTS_A_LOOP.search(str(exception)):
+    if isinstance(exception, RuntimeError) and _WANTS_A_LOOP.search(str(exception)):
         _bug(run, _not_need(step), exception, actions)
     else:
         _bug(run, f"step {step.name} failed", exception, actions)
@@ -220,13 +222,16 @@ def _raised(run: Execution, step: CompiledStep, exception: BaseException, action
 
 def _not_need(step: CompiledStep) -> str:
     return (
-        f"step {step.name} awaited something that is not need(...): a step does no I/O and has no event loop; "
-        "declare an effect instead, such as call.run(...)"
+        f"step {step.name} awaited something other than need(...), or called what wants an event loop: a step does no "
+        "I/O and has no loop; declare an effect instead, such as call.run(...)"
     )
 
 
 def _not_a_decision(step: CompiledStep, result: Any) -> str:
-    found = "nothing (did you forget 'return'?)" if result is None else f"a {type(result).__name__}"
+    hint = {type(None): " (did you forget 'return'?)", CoroutineType: " (did you forget 'await'?)"}.get(
+        type(result), ""
+    )
+    found = ("nothing" if result is None else f"a {type(result).__name__}") + hint
     return f"step {step.name} returned {found}; a step returns Continue(), Need(...), Done or Fail"
 
 

@@ -35,7 +35,7 @@ _ATTRIBUTE = "__zerver_step__"
 class CompiledStep:
     """A step, ready to run: the function and what it declares. Two of one function are equal."""
 
-    __slots__ = ("context", "fn", "is_async", "name", "reads", "then", "where", "writes")
+    __slots__ = ("context", "fn", "name", "reads", "then", "where", "writes")
 
     def __init__(
         self,
@@ -45,7 +45,6 @@ class CompiledStep:
         context: str,
         reads: frozenset[type[Slot[Any]]],
         writes: frozenset[type[Slot[Any]]],
-        is_async: bool,
         then: tuple[Step, ...] | None = None,
     ) -> None:
         self.fn = fn
@@ -56,13 +55,12 @@ class CompiledStep:
         """What it calls its parameter."""
         self.reads = reads
         self.writes = writes
-        self.is_async = is_async
         self.then = then
         """Continuations declared by ``@step(then=...)``; ``None`` when the source is to tell."""
 
     def of(self, fn: Callable[[CtxView[Any, Any]], Any]) -> CompiledStep:
         """The same for another function of the same definition."""
-        return CompiledStep(fn, self.name, self.where, self.context, self.reads, self.writes, self.is_async, self.then)
+        return CompiledStep(fn, self.name, self.where, self.context, self.reads, self.writes, self.then)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, CompiledStep) and _same(self.fn, other.fn)
@@ -212,8 +210,7 @@ def _compile(fn: Any, defining: Mapping[str, Any]) -> CompiledStep:
     names = {**defining, **step_source.names_of(code_of)} if code_of else dict(defining)
     view = _evaluate(parameter.annotation, globals_, names, blame)
     reads, writes = (frozenset(_slots(part, globals_, names, blame)) for part in _view_arguments(view, blame))
-    is_async = inspect.iscoroutinefunction(code_of or fn)
-    return CompiledStep(fn, name, where, parameter.name, reads, writes, is_async)
+    return CompiledStep(fn, name, where, parameter.name, reads, writes)
 
 
 def _only_parameter(fn: Any, blame: str) -> inspect.Parameter:

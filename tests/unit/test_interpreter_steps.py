@@ -314,6 +314,18 @@ def test_a_step_that_returns_no_decision_is_500_which_names_step_and_type(value:
     )
 
 
+def test_an_async_step_that_returns_a_coroutine_is_told_of_the_await_that_is_missing() -> None:
+    async def inner() -> Decision:
+        return Continue()
+
+    async def forgets(ctx: CtxView) -> Any:
+        return inner()
+
+    driver = Driver(forgets)
+    driver.answer()
+    assert driver.bugs[0].what.startswith("step forgets returned a coroutine (did you forget 'await'?)")
+
+
 @pytest.mark.parametrize("steps", [(), (go_on,), (go_on, ask), (go_on, go_on)])
 def test_a_pipeline_without_an_end_is_500_which_names_the_last_step(steps: tuple[Any, ...]) -> None:
     driver = Driver(*steps)
