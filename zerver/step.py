@@ -30,6 +30,8 @@ __all__ = ["CompiledStep", "check_source", "compile_step", "continuation", "step
 F = TypeVar("F", bound=Step)
 
 _ATTRIBUTE = "__zerver_step__"
+# Those of a `type` statement, and those of typing_extensions, which are others up to Python 3.14.
+_ALIASES = (typing_extensions.TypeAliasType, getattr(typing, "TypeAliasType", typing_extensions.TypeAliasType))
 
 
 class CompiledStep:
@@ -178,7 +180,7 @@ def _same(one: Any, other: Any) -> bool:
 def _known(fn: Any) -> CompiledStep | None:
     known = getattr(_holder(fn), "__dict__", {}).get(_ATTRIBUTE)
     # functools.wraps copies __dict__ to the wrapper: what is found there may be about the function inside.
-    if not isinstance(known, CompiledStep) or _holder(known.fn) is not _holder(fn):
+    if not isinstance(known, CompiledStep) or _holder(known.fn) is not _holder(fn) or type(known.fn) is not type(fn):
         return None
     return known if _same(known.fn, fn) else known.of(fn)
 
@@ -231,14 +233,15 @@ def _only_parameter(fn: Any, blame: str) -> inspect.Parameter:
 def _evaluate(annotation: Any, globals_: dict[str, Any], names: dict[str, Any], blame: str) -> Any:
     if isinstance(annotation, typing.ForwardRef):
         annotation = annotation.__forward_arg__
-    if not isinstance(annotation, str):
-        return annotation
     try:
-        return eval(annotation, globals_, names)
+        value = eval(annotation, globals_, names) if isinstance(annotation, str) else annotation
+        while isinstance(value, _ALIASES):
+            value = value.__value__
     except NameError as problem:
         raise DefinitionError(_unresolved(blame, problem, globals_.get("__file__"))) from None
-    except (TypeError, SyntaxError, AttributeError) as problem:
+    except Exception as problem:
         raise DefinitionError(f"{blame}: its annotation {annotation!r} cannot be evaluated: {problem}") from None
+    return value
 
 
 def _unresolved(blame: str, problem: NameError, file: str | None) -> str:
@@ -252,7 +255,6 @@ def _unresolved(blame: str, problem: NameError, file: str | None) -> str:
 
 
 def _view_arguments(view: Any, blame: str) -> tuple[Any, Any]:
-    view = _unalias(view)
     if view is CtxView:
         return Never, Never
     if typing.get_origin(view) is CtxView:
@@ -262,7 +264,7 @@ def _view_arguments(view: Any, blame: str) -> tuple[Any, Any]:
 
 
 def _slots(part: Any, globals_: dict[str, Any], names: dict[str, Any], blame: str) -> list[type[Slot[Any]]]:
-    part = _unalias(_evaluate(part, globals_, names, blame))
+    part = _evaluate(part, globals_, names, blame)
     if part is Never or part is typing.NoReturn or part is typing_extensions.Never:
         return []
     if typing.get_origin(part) in (typing.Union, types.UnionType):
@@ -270,9 +272,3 @@ def _slots(part: Any, globals_: dict[str, Any], names: dict[str, Any], blame: st
     if isinstance(part, type) and issubclass(part, Slot) and part is not Slot:
         return [part]
     raise DefinitionError(f"{blame}: {part!r} in CtxView[...] is not a slot; give a slot, a union of slots, or Never")
-
-
-def _unalias(value: Any) -> Any:
-    while isinstance(value, typing_extensions.TypeAliasType):
-        value = value.__value__
-    return value
