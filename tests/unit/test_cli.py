@@ -240,7 +240,7 @@ def test_no_command_shows_the_help() -> None:
 
 
 def test_help_fits_80_columns_and_cuts_no_sentence_off(folder: Path) -> None:
-    usage, *shown = run("--help").output.splitlines()
+    _, *shown = run("--help").output.splitlines()
     assert not [line for line in shown if "..." in line]
     assert max(map(len, shown)) <= 80
 
