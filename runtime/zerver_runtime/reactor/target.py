@@ -1,0 +1,81 @@
+"""What is kept for one target of effects: its breaker and its bulkhead."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Generic, TypeVar
+
+import msgspec
+
+from .breaker import Breaker, BreakerStatistics
+from .bulkhead import Bulkhead, BulkheadStatistics
+from .effector import Policy
+
+__all__ = ["Target", "TargetStatistics", "Targets"]
+
+E = TypeVar("E", bound=Hashable)
+_FEW = 1024  # so many targets are kept without asking whether all of them are still of use
+
+
+class TargetStatistics(msgspec.Struct, frozen=True):
+    in_flight: int
+    """Attempts whose effector has not let go."""
+    refused: int
+    """Effects that failed because the breaker was open."""
+    breaker: BreakerStatistics | None
+    bulkhead: BulkheadStatistics | None
+
+
+class Target(Generic[E]):
+    """One target; `E` is what waits in its bulkhead."""
+
+    __slots__ = ("breaker", "bulkhead", "in_flight", "refused")
+
+    def __init__(self, policy: Policy) -> None:
+        self.breaker = None if policy.breaker is None else Breaker(policy.breaker)
+        self.bulkhead: Bulkhead[E] | None = None if policy.bulkhead is None else Bulkhead(policy.bulkhead)
+        self.in_flight = 0
+        self.refused = 0
+
+    def forgettable(self, now: float) -> bool:
+        """Whether a new one would do as well."""
+        return (
+            not self.in_flight
+            and (self.bulkhead is None or not self.bulkhead.in_flight)
+            and (self.breaker is None or self.breaker.forgettable(now))
+        )
+
+    def statistics(self) -> TargetStatistics:
+        breaker, bulkhead = self.breaker, self.bulkhead
+        return TargetStatistics(
+            self.in_flight,
+            self.refused,
+            None if breaker is None else breaker.statistics(),
+            None if bulkhead is None else bulkhead.statistics(),
+        )
+
+
+class Targets(Generic[E]):
+    """All targets, by name. Names may come from users (the host of a URL), so those of no more use are forgotten."""
+
+    __slots__ = ("_by_name", "_sweep_at")
+
+    def __init__(self) -> None:
+        self._by_name: dict[str, Target[E]] = {}
+        self._sweep_at = _FEW
+
+    def get(self, name: str, policy: Policy, now: float) -> Target[E]:
+        """The target of this name. Constant time, amortised: a sweep is paid for by the targets made since the last."""
+        target = self._by_name.get(name)
+        if target is None:
+            if len(self._by_name) >= self._sweep_at:
+                self._by_name = {key: one for key, one in self._by_name.items() if not one.forgettable(now)}
+                self._sweep_at = max(_FEW, 2 * len(self._by_name))
+            target = self._by_name[name] = Target(policy)
+        return target
+
+    def statistics(self) -> dict[str, TargetStatistics]:
+        return {name: target.statistics() for name, target in self._by_name.items()}
+
+    def __len__(self) -> int:
+        return len(self._by_name)
