@@ -31,7 +31,7 @@ from zerver_runtime.timer import Timer
 if TYPE_CHECKING:
     from typing import Self
 
-__all__ = ["Actor", "Affinity", "spawn", "spawn_as", "whereis"]
+__all__ = ["Actor", "Affinity", "behaviour", "spawn", "spawn_as", "whereis"]
 
 P = ParamSpec("P")
 A = TypeVar("A", bound="Actor")

@@ -1,8 +1,9 @@
 """`@behaviour`: a method that is run by messages only.
 
 For each behaviour a function is generated, once, with the method's own parameters: that is what `ref.add(1)` calls. So
-wrong arguments fail at the call, keywords and defaults work, and none of it costs anything: the interpreter binds them
-(`inspect.Signature.bind` takes ten times as long as the whole send). `dataclasses` makes its `__init__` this way too.
+wrong arguments fail at the call, keywords and defaults work, and none of it costs anything: the interpreter binds them.
+(`inspect.Signature.bind` takes three times as long as sending a message and running it.) `dataclasses` makes its
+`__init__` this way too.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 The ring starts without memory, grows by doubling up to its bound, and gives its memory back when it has run empty: an
 idle actor, and there may be a million of them, holds `KEPT` slots at most. (A `deque` would push and pop in a third of
-the time, 27 ns against 75, but takes 600 bytes for its first message; and every message costs ten times that anyway.)
+the time, 27 ns against 75, but takes 600 bytes for its first message; a message costs some 600 ns in all.)
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class MailboxPolicy(msgspec.Struct, frozen=True):
 
 
 class Mailbox:
-    """The ring. `push` and `pop` are also written out in `Cell`, where a call for each would cost too much."""
+    """The ring. `pop` is also written out in `Cell`, where the call would cost too much."""
 
     # Only push() and pop() write these. `limit` is where the next push needs thought: the ring is to grow, senders
     # are to be muted, the bound is reached. So the straight way has one comparison for all of them.
