@@ -79,7 +79,6 @@ class HttpEffector:
             ) as answer:
                 body = await self._body(answer)
                 if body is None:
-                    answer.close()
                     return _unavailable(
                         effect, f"the answer is larger than {self._max_body_bytes} bytes", retryable=False
                     )
