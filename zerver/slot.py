@@ -29,7 +29,8 @@ S_co = TypeVar("S_co", covariant=True)
 class Slot(Generic[T]):
     """Base class of slots: ``class TodoId(Slot[int])``. The docstring of a slot says what it holds.
 
-    :raises DefinitionError: when a slot class is subclassed further, names no type, or is instantiated.
+    :raises DefinitionError: when a slot class is subclassed further, names no type or a type variable, or is
+        instantiated.
     """
 
     __slots__ = ()
@@ -41,7 +42,8 @@ class Slot(Generic[T]):
                 f"slot {cls.__name__}: a slot derives from Slot[...] alone and is never subclassed further; "
                 f"write 'class {cls.__name__}(Slot[<type of its value>])'"
             )
-        if not any(typing.get_origin(base) is Slot for base in cls.__dict__.get("__orig_bases__", ())):
+        holds = any(typing.get_origin(base) is Slot for base in cls.__dict__.get("__orig_bases__", ()))
+        if not holds or cls.__dict__.get("__parameters__"):  # Slot alone, or Slot[T] of a type variable
             raise DefinitionError(f"slot {cls.__name__}: say what it holds, as in 'class {cls.__name__}(Slot[int])'")
 
     def __init__(self) -> None:
@@ -66,13 +68,12 @@ _types: weakref.WeakKeyDictionary[type, Any] = weakref.WeakKeyDictionary()
 def slot_type(slot: type[Slot[Any]]) -> Any:
     """The declared type of a slot's value, with forward references resolved in the module that declares it.
 
-    :raises DefinitionError: when a forward reference names nothing in that module.
+    :raises DefinitionError: when a forward reference cannot be resolved there.
     """
-    try:
-        return _types[slot]
-    except KeyError:
+    resolved = _types.get(slot)
+    if resolved is None:
         resolved = _types[slot] = _resolve(slot)
-        return resolved
+    return resolved
 
 
 def _resolve(slot: type[Slot[Any]]) -> Any:
@@ -82,9 +83,11 @@ def _resolve(slot: type[Slot[Any]]) -> Any:
     def holder() -> None: ...
 
     holder.__annotations__ = {"value": declared}
+    names = getattr(sys.modules.get(slot.__module__), "__dict__", {})
     try:
-        hints = typing.get_type_hints(holder, vars(sys.modules[slot.__module__]), include_extras=True)
-    except NameError as problem:
+        # The empty local names matter: without them typing gives what the same text meant in another module before.
+        hints = typing.get_type_hints(holder, names, {}, include_extras=True)
+    except Exception as problem:
         raise DefinitionError(
             f"slot {slot.__name__}: its type {declared!r} cannot be resolved in module {slot.__module__} "
             f"({problem}); import or define the type at module level, outside of 'if TYPE_CHECKING'"
