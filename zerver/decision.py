@@ -25,7 +25,10 @@ class Continue(msgspec.Struct, frozen=True):
 
 class Fail(msgspec.Struct, frozen=True):
     """End the request with an error. ``what`` is a sentence for the client, ``key`` what it is about,
-    ``detail`` plain data for machines, ``retry_after`` seconds for the ``Retry-After`` header."""
+    ``detail`` plain data for machines, ``retry_after`` seconds for the ``Retry-After`` header.
+
+    :raises DefinitionError: a kind that is no :class:`ErrorKind`; ``what`` or ``key`` that is no text.
+    """
 
     kind: ErrorKind
     what: str = ""
@@ -36,6 +39,8 @@ class Fail(msgspec.Struct, frozen=True):
     def __post_init__(self) -> None:
         if not isinstance(self.kind, ErrorKind):
             raise DefinitionError(f"Fail({self.kind!r}): the kind is an ErrorKind, such as ErrorKind.NOT_FOUND")
+        if not isinstance(self.what, str) or not (self.key is None or isinstance(self.key, str)):
+            raise DefinitionError(f"Fail({self.kind.name}): what and key are text; convert them with str()")
 
 
 class Done(msgspec.Struct, frozen=True):

@@ -40,11 +40,29 @@ class FileBody(msgspec.Struct, frozen=True):
 
 
 class Response(msgspec.Struct, frozen=True):
-    """Status, headers (name and value as text, in order) and body. Make it with the constructors of ``Done``."""
+    """Status, headers (lower-case name and value as text, in order) and body. The constructors of ``Done`` make one.
+
+    :raises DefinitionError: a status outside 200-599, a body on 204 or 304, a body that is text, a header name that is
+        no token, a header value that is not latin-1 or has CR, LF or NUL, or a header that only the engine may set
+        (message framing).
+    """
 
     status: int = 200
     headers: tuple[tuple[str, str], ...] = ()
     body: bytes | StreamBody | FileBody = b""
+
+    def __post_init__(self) -> None:
+        status, headers, body = self.status, self.headers, self.body
+        if not isinstance(status, int) or not 200 <= status <= 599:
+            raise DefinitionError(f"status {status!r}: a response's status is a number from 200 to 599")
+        if not isinstance(body, (bytes, StreamBody, FileBody)):
+            raise DefinitionError(f"body: {type(body).__name__} is not bytes; encode text, as Done.text does")
+        if body and status in _WITHOUT_BODY:
+            raise DefinitionError(
+                f"status {status} has no body (RFC 9110): leave the body out, or choose another status"
+            )
+        if headers and headers is not _JSON:
+            msgspec.structs.force_setattr(self, "headers", checked_headers(headers))
 
 
 def response(
@@ -54,32 +72,25 @@ def response(
     content_type: str | None = None,
     headers: Headers = (),
 ) -> Response:
-    """A checked response.
+    """A response whose headers may be a mapping, and name a content type of their own.
 
-    :raises DefinitionError: a status outside 200-599, a body on 204 or 304, a header name that is no token, a
-        header value that is not latin-1 or has CR, LF or NUL, or a header that only the engine may set (message
-        framing).
+    :raises DefinitionError: see :class:`Response`.
     """
-    if not isinstance(status, int) or not 200 <= status <= 599:
-        raise DefinitionError(f"status {status!r}: a response's status is a number from 200 to 599")
-    if body and status in _WITHOUT_BODY:
-        raise DefinitionError(f"status {status} has no body (RFC 9110): leave the body out, or choose another status")
     if not headers:
         if content_type == "application/json":
             return Response(status, _JSON, body)
-        return Response(
-            status, () if content_type is None else checked_headers((("content-type", content_type),)), body
-        )
-    items = tuple(headers.items()) if isinstance(headers, Mapping) else tuple(headers)
+        return Response(status, () if content_type is None else (("content-type", content_type),), body)
+    pairs: Any = headers.items() if isinstance(headers, Mapping) else headers
+    items: tuple[tuple[str, str], ...] = tuple(pairs)
     if content_type is not None and not any(str(name).lower() == "content-type" for name, _ in items):
         items = (("content-type", content_type), *items)
-    return Response(status, checked_headers(items), body)
+    return Response(status, items, body)
 
 
 def checked_headers(items: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
     """The headers with lower-case names.
 
-    :raises DefinitionError: see :func:`response`.
+    :raises DefinitionError: see :class:`Response`.
     """
     checked = []
     for name, value in items:
@@ -119,11 +130,16 @@ def file_body(path: str | os.PathLike[str], filename: str | None) -> FileBody:
 
 def encode_json(value: Any) -> bytes:
     """JSON (RFC 8259) of builtins, dataclasses, msgspec Structs, pydantic models, datetimes, UUIDs, enums, sets
-    and Decimals.
+    and Decimals. Keys may be text, numbers, dates, UUIDs and enums.
 
     :raises TypeError: a value of another type, named in the message.
     """
-    return orjson.dumps(value, default=_plain)
+    try:
+        return orjson.dumps(value, default=_plain)
+    except TypeError as problem:
+        if "key must be" not in str(problem):
+            raise
+    return orjson.dumps(value, default=_plain, option=orjson.OPT_NON_STR_KEYS)  # slower for everything else
 
 
 def _plain(value: Any) -> Any:
