@@ -14,7 +14,7 @@ from zerver_runtime.reactor.join import Join, Mode, check
 from .context import CtxView
 from .effect import Effect
 from .error import DefinitionError, ErrorKind
-from .response import Headers, Response, StreamBody, encode_json, file_body, location, response
+from .response import Headers, Response, StreamBody, encode_json, file_body, header_pairs, location, response
 
 __all__ = ["Compensation", "Continue", "Decision", "Done", "Fail", "Need", "Step"]
 
@@ -81,8 +81,7 @@ class Done(msgspec.Struct, frozen=True):
         """
         if status not in (301, 302, 303, 307, 308):
             raise DefinitionError(f"redirect with status {status!r}; allowed: 301, 302, 303, 307, 308")
-        items = tuple(headers.items()) if isinstance(headers, Mapping) else tuple(headers)
-        return cls(response(status=status, headers=(("location", location(url)), *items)))
+        return cls(response(status=status, headers=(("location", location(url)), *header_pairs(headers))))
 
     @classmethod
     def empty(cls, *, status: int = 204, headers: Headers = ()) -> Done:

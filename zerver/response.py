@@ -80,11 +80,16 @@ def response(
         if content_type == "application/json":
             return Response(status, _JSON, body)
         return Response(status, () if content_type is None else (("content-type", content_type),), body)
-    pairs: Any = headers.items() if isinstance(headers, Mapping) else headers
-    items: tuple[tuple[str, str], ...] = tuple(pairs)
+    items = header_pairs(headers)
     if content_type is not None and not any(str(name).lower() == "content-type" for name, _ in items):
         items = (("content-type", content_type), *items)
     return Response(status, items, body)
+
+
+def header_pairs(headers: Headers) -> tuple[tuple[str, str], ...]:
+    """The headers as pairs, in order, unchecked."""
+    pairs: Any = headers.items() if isinstance(headers, Mapping) else headers
+    return tuple(pairs)
 
 
 def checked_headers(items: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
