@@ -1,0 +1,188 @@
+"""The words between the Node and its processes: a closed set of frozen values, and their bytes.
+
+Every word is one CONTROL frame. Actor ids travel as `ids` packs them (10 bytes), because msgpack's integers end at 64
+bits; arguments of a spawn travel as bytes that only their scheduler decodes, so that the Node never needs the
+application. A word that carries a file descriptor (`Peer`) has it sent by SCM_RIGHTS with the same write.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import msgspec
+
+from zerver_runtime.packet import Kind, encode
+
+__all__ = [
+    "Beat",
+    "BootFailed",
+    "Claim",
+    "Close",
+    "Drain",
+    "FromNode",
+    "Halt",
+    "Named",
+    "Peer",
+    "PeerLost",
+    "Placed",
+    "Ready",
+    "Serve",
+    "Spawn",
+    "Spawned",
+    "ToNode",
+    "Unclaim",
+    "Wanted",
+    "Yield",
+    "frame",
+    "from_node",
+    "to_node",
+]
+
+
+class _Word(msgspec.Struct, frozen=True, array_like=True, tag=True, gc=False):
+    pass
+
+
+# --- To the Node
+
+
+class Ready(_Word, frozen=True, tag="ready"):
+    """The boot is over; this process takes messages, and connections when it is told to."""
+
+
+class BootFailed(_Word, frozen=True, tag="boot-failed"):
+    """The boot raised; the process exits next. The same `why` again and again is a deterministic failure."""
+
+    why: str
+
+
+class Beat(_Word, frozen=True, tag="beat"):
+    """This scheduler still yields. load: messages and tasks that wait in it; handled: messages since its start."""
+
+    load: int = 0
+    handled: int = 0
+    dead_letters: int = 0
+
+
+class Wanted(_Word, frozen=True, tag="wanted"):
+    """Spawn an actor on the least busy scheduler of a class; the answer is a `Placed` with this correlation."""
+
+    correlation: int
+    path: str
+    arguments: bytes
+    affinity: str = "none"
+    name: str | None = None
+
+
+class Spawned(_Word, frozen=True, tag="spawned"):
+    """A `Spawn` was done, or it failed and `why` says how."""
+
+    request: int
+    actor: bytes = b""
+    why: str = ""
+
+
+class Claim(_Word, frozen=True, tag="claim"):
+    """An actor of this process wants to be found under a name in the whole Node."""
+
+    name: str
+    actor: bytes
+    path: str
+
+
+class Unclaim(_Word, frozen=True, tag="unclaim"):
+    """A named actor of this process is no more."""
+
+    name: str
+    actor: bytes
+    why: str = ""
+
+
+ToNode: TypeAlias = Ready | BootFailed | Beat | Wanted | Spawned | Claim | Unclaim
+
+
+# --- From the Node
+
+
+class Peer(_Word, frozen=True, tag="peer"):
+    """A fresh link to a sibling; its end comes with the word as a file descriptor."""
+
+    slot: int
+    incarnation: int
+
+
+class PeerLost(_Word, frozen=True, tag="peer-lost"):
+    slot: int
+    incarnation: int
+    why: str = ""
+
+
+class Serve(_Word, frozen=True, tag="serve"):
+    """Accept from this listener: it is yours, or its owner is not ready."""
+
+    listener: int
+
+
+class Yield(_Word, frozen=True, tag="yield"):
+    """Accept no more from this listener, and keep it: its owner is back."""
+
+    listener: int
+
+
+class Close(_Word, frozen=True, tag="close"):
+    """Accept all that waits in this listener, then close it for good."""
+
+    listener: int
+
+
+class Spawn(_Word, frozen=True, tag="spawn"):
+    request: int
+    path: str
+    arguments: bytes
+    name: str | None = None
+
+
+class Placed(_Word, frozen=True, tag="placed"):
+    """The answer to a `Wanted`: the id of the new actor, or why there is none."""
+
+    correlation: int
+    actor: bytes = b""
+    why: str = ""
+
+
+class Named(_Word, frozen=True, tag="named"):
+    """Who is found under a name from now on; empty `actor`: nobody."""
+
+    name: str
+    actor: bytes = b""
+    path: str = ""
+
+
+class Drain(_Word, frozen=True, tag="drain"):
+    """Accept what waits, close the listeners, finish what was begun, exit 0."""
+
+
+class Halt(_Word, frozen=True, tag="halt"):
+    """Exit 0 now."""
+
+
+FromNode: TypeAlias = Peer | PeerLost | Serve | Yield | Close | Spawn | Placed | Named | Drain | Halt
+
+_ENCODER = msgspec.msgpack.Encoder()
+_TO_NODE: msgspec.msgpack.Decoder[ToNode] = msgspec.msgpack.Decoder(ToNode)
+_FROM_NODE: msgspec.msgpack.Decoder[FromNode] = msgspec.msgpack.Decoder(FromNode)
+
+
+def frame(word: ToNode | FromNode) -> bytes:
+    """The word as one frame."""
+    return encode(Kind.CONTROL, _ENCODER.encode(word))
+
+
+def to_node(payload: bytes) -> ToNode:
+    """msgspec.DecodeError: no such word."""
+    return _TO_NODE.decode(payload)
+
+
+def from_node(payload: bytes) -> FromNode:
+    """msgspec.DecodeError: no such word."""
+    return _FROM_NODE.decode(payload)

@@ -1,0 +1,215 @@
+"""Where actors live: placing them on the least busy scheduler of the right class, and who is found under a name. Pure.
+
+A top-level actor is kept alive in the Node: when its process dies, or it stops by itself, it is placed anew, with
+back-off, until it has failed too often. Every other actor that was placed belongs to whoever asked for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import msgspec
+
+from zerver_runtime.control import Claim, Named, Placed, Spawn, Spawned, ToNode, Unclaim, Wanted
+from zerver_runtime.node_words import Action, Log, NodeLimits, Send
+from zerver_runtime.scheduler_view import Backoff, Key, SchedulerView
+
+__all__ = ["ActorSpec", "Placement", "least_busy"]
+
+
+class ActorSpec(msgspec.Struct, frozen=True):
+    """A top-level actor. path: "module:Class", imported where it is placed; arguments: as the codec encoded them;
+    affinity: "performance", "efficiency" or "none"."""
+
+    path: str
+    arguments: bytes
+    affinity: str = "none"
+
+
+class _Home(msgspec.Struct, frozen=True):
+    key: Key
+    actor: bytes
+    path: str
+
+
+class _Top:
+    __slots__ = ("backoff", "due", "given_up", "home", "pending", "spec")
+
+    def __init__(self, spec: ActorSpec, backoff: Backoff) -> None:
+        self.spec = spec
+        self.backoff = backoff
+        self.home: Key | None = None
+        self.pending: int | None = None  # the request that is to give it a home
+        self.due: float | None = None  # not before this time (seconds)
+        self.given_up = False
+
+
+class _Request:
+    __slots__ = ("affinity", "arguments", "correlation", "name", "origin", "path", "target")
+
+    def __init__(
+        self, path: str, arguments: bytes, affinity: str, name: str | None, origin: Key | None, correlation: int
+    ) -> None:
+        self.path = path
+        self.arguments = arguments
+        self.affinity = affinity
+        self.name = name
+        self.origin = origin  # who gets the answer; None: this is a top-level actor
+        self.correlation = correlation
+        self.target: Key | None = None  # who was told to spawn
+
+
+def least_busy(takers: Sequence[SchedulerView], affinity: str) -> SchedulerView | None:
+    """The one to place an actor on. An affinity is a preference: without one of its class any other is taken;
+    "none" is the performance class first. None when there are no takers."""
+    kind = "performance" if affinity == "none" else affinity
+    fit = [view for view in takers if view.kind == kind] or takers
+    return min(fit, key=lambda view: (view.load + view.placed, view.placed, view.key), default=None)
+
+
+class Placement:
+    """Belongs to one `NodeState`, which calls `settle` after every event."""
+
+    def __init__(self, actors: Mapping[str, ActorSpec], limits: NodeLimits) -> None:
+        self._limits = limits
+        self._tops = {name: _Top(spec, limits.backoff()) for name, spec in actors.items()}
+        self._homes: dict[str, _Home] = {}
+        self._requests: dict[int, _Request] = {}
+        self._made = 0
+
+    def names(self) -> Iterator[Named]:
+        """All that a new process has to know."""
+        for name, home in self._homes.items():
+            yield Named(name, home.actor, home.path)
+
+    def wake_at(self) -> float | None:
+        return min((top.due for top in self._tops.values() if top.due is not None), default=None)
+
+    def received(
+        self, key: Key, word: ToNode, now: float, actions: list[Action], linked: Sequence[SchedulerView]
+    ) -> None:
+        match word:
+            case Wanted(correlation, path, arguments, affinity, name):
+                self._ask(_Request(path, arguments, affinity, name, key, correlation))
+            case Spawned(number, actor, why):
+                request = self._requests.get(number)
+                if request is not None and request.target == key:
+                    del self._requests[number]
+                    self._placed(request, key, actor, why, now, actions, linked)
+            case Claim(name, actor, path):
+                self._claim(name, _Home(key, actor, path), actions, linked)
+            case Unclaim(name, actor, why):
+                home = self._homes.get(name)
+                if home is not None and home.actor == actor:
+                    self._forget(name, actions, linked)
+                    self._homeless(name, key, why, now, actions)
+            case _:
+                pass
+
+    def lost(self, key: Key, now: float, actions: list[Action], linked: Sequence[SchedulerView]) -> None:
+        """A process is gone, and with it all that lived there."""
+        for name in [name for name, home in self._homes.items() if home.key == key]:
+            self._forget(name, actions, linked)
+        for number, request in list(self._requests.items()):
+            if request.origin == key:
+                del self._requests[number]
+            elif request.target == key:
+                request.target = None  # whatever it had spawned died with it
+        for name in self._tops:
+            self._homeless(name, key, "its scheduler died", now, actions)
+
+    def moved(self, old: set[Key]) -> None:
+        """These processes are about to drain: their top-level actors get a new home, and keep the old one's name
+        until they have it."""
+        for top in self._tops.values():
+            if top.home in old:
+                top.home = None
+        for request in self._requests.values():
+            if request.target in old:
+                request.target = None
+
+    def settle(
+        self, takers: Sequence[SchedulerView], now: float, actions: list[Action], linked: Sequence[SchedulerView]
+    ) -> None:
+        """Give every homeless top-level actor and every waiting request a place, if somebody takes it.
+
+        While the Node starts, the class that it prefers is worth waiting for; later, whoever is ready takes it."""
+        coming = {view.kind for view in linked if view.state == "starting" and view.incarnation == 1}
+        coming -= {view.kind for view in takers}
+        for name, top in self._tops.items():
+            if top.home is None and top.pending is None and not top.given_up and (top.due is None or now >= top.due):
+                top.due = None
+                spec = top.spec
+                top.pending = self._ask(_Request(spec.path, spec.arguments, spec.affinity, name, None, 0))
+        for number, request in self._requests.items():
+            if request.target is None and request.affinity not in coming:
+                target = least_busy(takers, request.affinity)
+                if target is None:
+                    return
+                target.placed += 1
+                request.target = target.key
+                actions.append(Send(target.key, Spawn(number, request.path, request.arguments, request.name)))
+
+    # --- Steps
+
+    def _ask(self, request: _Request) -> int:
+        self._made += 1
+        self._requests[self._made] = request
+        return self._made
+
+    def _placed(
+        self,
+        request: _Request,
+        key: Key,
+        actor: bytes,
+        why: str,
+        now: float,
+        actions: list[Action],
+        linked: Sequence[SchedulerView],
+    ) -> None:
+        if request.name is not None and actor:
+            self._claim(request.name, _Home(key, actor, request.path), actions, linked, take=request.origin is None)
+        if request.origin is not None:
+            if any(view.key == request.origin for view in linked):
+                actions.append(Send(request.origin, Placed(request.correlation, actor, why)))
+            return
+        assert request.name is not None
+        top = self._tops[request.name]
+        top.pending = None
+        top.home = key
+        if not actor:
+            self._homeless(request.name, key, why, now, actions)
+
+    def _claim(
+        self, name: str, home: _Home, actions: list[Action], linked: Sequence[SchedulerView], take: bool = False
+    ) -> None:
+        holder = self._homes.get(name)
+        if (holder is not None and holder.actor != home.actor and not take) or (name in self._tops and not take):
+            actions.append(Log(f"the name {name!r} is taken; the new actor of {home.path} goes without it"))
+            held = Named(name, holder.actor, holder.path) if holder is not None else Named(name)
+            actions.append(Send(home.key, held))
+            return
+        self._homes[name] = home
+        actions += [Send(view.key, Named(name, home.actor, home.path)) for view in linked]
+
+    def _forget(self, name: str, actions: list[Action], linked: Sequence[SchedulerView]) -> None:
+        del self._homes[name]
+        actions += [Send(view.key, Named(name)) for view in linked]
+
+    def _homeless(self, name: str, key: Key, why: str, now: float, actions: list[Action]) -> None:
+        top = self._tops.get(name)
+        if top is None or top.home != key:
+            return
+        top.home = None
+        delay = top.backoff.restart(now)
+        if delay is None:
+            top.given_up = True
+            limits = self._limits
+            actions.append(
+                Log(f"giving up actor {name!r}: {limits.intensity} restarts within {limits.window:g} s; last: {why}")
+            )
+        else:
+            top.due = now + delay
+
+    def __repr__(self) -> str:
+        return f"<Placement: {len(self._homes)} names, {len(self._requests)} requests>"
