@@ -1,0 +1,140 @@
+"""Listening sockets: opened by the Node, inherited by every performance scheduler, accepted from by one at a time.
+
+With SO_REUSEPORT the kernel deals new connections out to the sockets of a port, whether or not anybody accepts from
+them. So each socket stays open in all processes, and a sibling accepts from one whose owner is not ready.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import stat
+from collections.abc import Callable, Iterable
+
+from zerver_runtime.link import Readiness
+
+__all__ = ["Listeners", "open_tcp", "open_unix"]
+
+_ACCEPT = 64
+"""Connections taken from one listener before other I/O gets its turn."""
+
+_GONE = frozenset({errno.ECONNABORTED, errno.EPROTO, errno.EINTR})
+
+
+def open_tcp(host: str, port: int, count: int, backlog: int = 2048) -> list[socket.socket]:
+    """`count` sockets that listen on the same port; port 0 takes a free one.
+
+    OSError: the address cannot be had; its text names host and port.
+    """
+    opened: list[socket.socket] = []
+    try:
+        for _ in range(count):
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            listener = socket.socket(family, socket.SOCK_STREAM)
+            opened.append(listener)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            listener.bind((host, port))
+            port = listener.getsockname()[1]
+            listener.listen(backlog)
+            listener.setblocking(False)
+    except OSError as error:
+        for listener in opened:
+            listener.close()
+        raise OSError(error.errno, f"cannot listen on {host}:{port}: {error.strerror}") from error
+    return opened
+
+
+def open_unix(path: str, backlog: int = 2048) -> socket.socket:
+    """One socket that all schedulers share. A socket file that nobody listens on any more is replaced.
+
+    OSError: the path cannot be had; its text names it.
+    """
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            if stat.S_ISSOCK(os.stat(path).st_mode):
+                with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+                    if probe.connect_ex(path) == errno.ECONNREFUSED:
+                        os.unlink(path)
+        listener.bind(path)
+        listener.listen(backlog)
+        listener.setblocking(False)
+    except OSError as error:
+        listener.close()
+        raise OSError(error.errno, f"cannot listen on {path}: {error.strerror}") from error
+    return listener
+
+
+class Listeners:
+    """This process's copies of the Node's listening sockets.
+
+    Set `on_connection(connection, listener number)` before the process is ready; connections are non-blocking.
+    """
+
+    def __init__(self, loop: Readiness, sockets: Iterable[tuple[int, socket.socket]]) -> None:
+        self._loop = loop
+        self._sockets = dict(sockets)
+        self._serving: set[int] = set()
+        self.on_connection: Callable[[socket.socket, int], None] | None = None
+        self.accepted = 0
+
+    @property
+    def open(self) -> list[int]:
+        """Numbers of the listeners that have not been closed here."""
+        return sorted(self._sockets)
+
+    @property
+    def serving(self) -> list[int]:
+        """Numbers of the listeners that this process accepts from."""
+        return sorted(self._serving)
+
+    def serve(self, number: int) -> None:
+        """Accept from it from now on. Unknown numbers, here and below: it is closed already; nothing is done."""
+        if number in self._sockets and number not in self._serving:
+            self._serving.add(number)
+            self._loop.add_reader(self._sockets[number].fileno(), self._accept, number, _ACCEPT)
+
+    def leave(self, number: int) -> None:
+        """Accept no more, keep it open."""
+        if number in self._serving:
+            self._serving.discard(number)
+            self._loop.remove_reader(self._sockets[number].fileno())
+
+    def close(self, number: int) -> None:
+        """Accept all that waits, then close. Every process that has a copy does this, so the last one to close a
+        listener has just emptied its queue."""
+        if number in self._sockets:
+            self.leave(number)
+            if self.on_connection is not None:
+                self._accept(number, None)
+            self._sockets.pop(number).close()
+
+    def close_all(self) -> None:
+        for number in self.open:
+            self.close(number)
+
+    def _accept(self, number: int, most: int | None) -> None:
+        listener = self._sockets[number]
+        while most is None or most > 0:
+            try:
+                connection, _ = listener.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno in _GONE:
+                    continue
+                return  # no descriptors left: those that wait are taken when some are free again
+            connection.setblocking(False)
+            self.accepted += 1
+            if self.on_connection is None:
+                connection.close()
+            else:
+                self.on_connection(connection, number)
+            if most is not None:
+                most -= 1
+
+    def __repr__(self) -> str:
+        return f"<Listeners {self.open} open, {self.serving} serving, {self.accepted} accepted>"
