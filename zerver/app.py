@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import sys
 from collections import Counter
@@ -35,6 +36,7 @@ OnError: TypeAlias = Callable[[Error, Request], Response]
 
 _SLUG = re.compile(r"[a-z0-9]+(?:[-_][a-z0-9]+)*")
 _METHOD = re.compile(r"[A-Z]+")
+_DAY = 86_400  # seconds; as limits.deadline in the configuration
 
 
 class Mount(msgspec.Struct, frozen=True):
@@ -68,11 +70,13 @@ class App:
     ready, and left after it has drained. ``on_error``: makes the response of an :class:`Error`, instead of
     ``application/problem+json``.
 
-    :raises DefinitionError: out of the methods below, for what is declared wrongly; also when something is added
-        after the app has started.
+    :raises DefinitionError: ``on_error`` is no plain function; and out of the methods below, for what is declared
+        wrongly, also when something is added after the app has started.
     """
 
     def __init__(self, *, lifespan: Lifespan | None = None, on_error: OnError | None = None) -> None:
+        if on_error is not None and (not callable(on_error) or inspect.iscoroutinefunction(on_error)):
+            raise DefinitionError(f"App(on_error={on_error!r}): give a plain function of an Error and a Request")
         self.lifespan = lifespan
         self.on_error = on_error
         self.config: Config | None = None
@@ -82,7 +86,7 @@ class App:
         self._routes: list[_Route] = []
         self._mounts: list[Mount] = []
         self._site: Site | None = None
-        self._server: AsgiServer | None = None
+        self._servers: list[AsgiServer] = []
         self.get = Registrar(self, "GET")
         self.post = Registrar(self, "POST")
         self.put = Registrar(self, "PUT")
@@ -123,6 +127,8 @@ class App:
             raise DefinitionError(f"mount {path!r}: a mount's path starts with / and has no parameters")
         if app is self:
             raise DefinitionError(f"mount {path!r}: an app cannot be mounted in itself")
+        if not callable(app):
+            raise DefinitionError(f"mount {path!r}: {app!r} is no ASGI app, which is a callable")
         path = path.rstrip("/")
         if any(mount.path == path for mount in self._mounts):
             raise DefinitionError(f"mount {path or '/'}: there is one already; give each app a path of its own")
@@ -133,9 +139,8 @@ class App:
         self._open("effector()")
         if not callable(getattr(driver, "start", None)):
             raise DefinitionError(
-                f"effector {kind!r}: {type(driver).__name__} has no start(effect, done); for 'async def "
-                f"perform(effect)' "
-                "wrap it: app.effector(kind, AsyncEffector(driver.perform))"
+                f"effector {kind!r}: {type(driver).__name__} has no start(effect, done); for "
+                "'async def perform(effect)' wrap it: app.effector(kind, AsyncEffector(driver.perform))"
             )
         self.effectors[kind] = driver
 
@@ -148,9 +153,11 @@ class App:
         deadline: float | None,
         names: Mapping[str, Any],
     ) -> None:
+        if not isinstance(path, str):
+            raise DefinitionError(f"route {method} {path!r}: give its path first: @app.get('/todos')")
         self._open(f"route {method} {path}")
-        if deadline is not None and not 0 < deadline < float("inf"):
-            raise DefinitionError(f"route {method} {path}: deadline={deadline!r}; give seconds above 0")
+        if deadline is not None and not (isinstance(deadline, (int, float)) and 0 < deadline <= _DAY):
+            raise DefinitionError(f"route {method} {path}: deadline={deadline!r}; give seconds above 0, at most a day")
         compiled = tuple(compile_step(step, names) for step in (*before, *steps))
         self._routes.append(_Route(method, path, compiled, deadline))
 
@@ -213,12 +220,12 @@ class App:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """ASGI 3."""
-        server = self._server
-        if server is None:
+        if not self._servers:
             from .server.asgi import AsgiServer  # at the first use: declaring an app needs no server
 
-            server = self._server = AsgiServer(self)
-        await server(scope, receive, send)
+            self._servers.append(AsgiServer(self))
+        # The first, always: loops of two threads may have made one each.
+        await self._servers[0](scope, receive, send)
 
     async def perform(self, effect: Effect[Any]) -> Any:
         """Perform one effect outside of any request, with its policies: to create tables in ``lifespan``, say. The
@@ -227,9 +234,9 @@ class App:
         :raises EffectFailed: it failed.
         :raises AppError: the app is not running.
         """
-        if self._server is None:
+        if not self._servers:
             raise AppError("App.perform: the app is not running; call it inside of the app's lifespan")
-        return await self._server.perform(effect)
+        return await self._servers[0].perform(effect)
 
 
 def _unread(step: CompiledStep, slot: type) -> str:

@@ -21,8 +21,8 @@ __all__ = ["Findings", "Pipeline", "check_pipeline"]
 
 
 class Pipeline(msgspec.Struct, frozen=True):
-    """The steps that answer one route, before-steps included. ``deadline`` is in seconds; ``None`` "
-    "is the configured one."""
+    """The steps that answer one route, before-steps included. ``deadline`` is in seconds; ``None`` is the configured
+    one."""
 
     label: str
     """How messages name the route: ``GET /todos/{id:int}``."""
@@ -112,10 +112,8 @@ def _unwritten_reads(where: str, stages: list[list[_Node]]) -> Iterator[str]:
             for slot in sorted(node.step.reads - possible, key=_name):
                 yield (
                     f"{where}: step {node.step.name} reads slot {slot.__name__}, which no step before it can have "
-                    f"written; "
-                    f"add a step that writes it (ctx.put({slot.__name__}, ...) or an effect with "
-                    f"into={slot.__name__}), or "
-                    f"take it out of the reads of {node.step.name}"
+                    f"written; add a step that writes it (ctx.put({slot.__name__}, ...) or an effect with "
+                    f"into={slot.__name__}), or take it out of the reads of {node.step.name}"
                 )
         if not all(node.complete for node in stage):
             return  # an unknown continuation may write anything
@@ -142,9 +140,8 @@ def _loose_ends(where: str, stage: list[_Node]) -> Iterator[str]:
     for node in stage:
         if node.facts is not None and node.facts.continues is not None:
             yield (
-                f"{where}: the path through step {node.step.name} has no end: line {node.facts.continues} goes "
-                f"on with the "
-                "next step, and none follows; return Done or Fail there, or add a step"
+                f"{where}: the path through step {node.step.name} has no end: line {node.facts.continues} goes on "
+                "with the next step, and none follows; return Done or Fail there, or add a step"
             )
 
 

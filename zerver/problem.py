@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import traceback
+from urllib.parse import quote
 
 from .error import Error
 from .request import Request
@@ -14,13 +15,16 @@ __all__ = ["problem_response"]
 
 def problem_response(error: Error, request: Request, exception: BaseException | None, debug: bool = False) -> Response:
     """``application/problem+json`` with the members of RFC 9457 section 3.1 (``type`` is left out: about:blank), and
-    ``kind``, ``key``, ``request_id`` and the error's ``detail`` as ``info``. The traceback only under ``debug``."""
+    ``kind``, ``key``, ``request_id`` and the error's ``detail`` as ``info``. The traceback only under ``debug``.
+
+    :raises Exception: a part of the error is not of its type, or has no JSON form.
+    """
     kind = error.kind
     body: dict[str, object] = {
         "title": kind.title,
         "status": kind.status,
         "detail": _text(error.what or kind.title),
-        "instance": _text(request.path),
+        "instance": quote(request.path, safe="/:@!$&'()*+,;=", errors="replace"),  # RFC 3986 section 3.3
         "kind": kind.name,
         "request_id": request.id,
     }
@@ -29,7 +33,7 @@ def problem_response(error: Error, request: Request, exception: BaseException | 
     if error.detail:
         body["info"] = dict(error.detail)
     if debug and exception is not None:
-        body["traceback"] = traceback.format_exception(exception)
+        body["traceback"] = [_text(line) for line in traceback.format_exception(exception)]
     headers = [("content-type", "application/problem+json")]
     if error.retry_after is not None:
         headers.append(("retry-after", str(max(1, math.ceil(error.retry_after)))))
