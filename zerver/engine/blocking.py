@@ -13,10 +13,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from zerver_runtime.outcome import Failure, Outcome
 from zerver_runtime.reactor.dispatcher import Dispatcher, Scope, Ticket
-from zerver_runtime.reactor.threads import ThreadPool
-
-from zerver_runtime.outcome import Outcome
+from zerver_runtime.reactor.threads import Job, ThreadPool
 
 from ..error import Error, ErrorKind
 from ..execution import Execution, Phase, Surroundings
@@ -44,12 +43,14 @@ _log = logging.getLogger("zerver")
 
 
 class BlockingEngine:
-    """Runs pipelines on the threads of ``pool``, their effects on ``dispatcher``. Lives on one loop."""
+    """Runs pipelines on the threads of ``pool``, their exit callbacks on those of ``afterwards``, their effects on
+    ``dispatcher``. Lives on one loop; all calls on its thread."""
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
         pool: ThreadPool,
+        afterwards: ThreadPool,
         dispatcher: Dispatcher,
         around: Surroundings,
         deadline: float,
@@ -57,21 +58,21 @@ class BlockingEngine:
     ) -> None:
         self.loop = loop
         self.pool = pool
+        self.afterwards = afterwards
         self.dispatcher = dispatcher
         self.around = around
         self.deadline = deadline
         """Seconds for a request whose route does not say otherwise."""
         self.new_scope = new_scope
         self.live: set[Exchange] = set()
-        """Exchanges that are not closed, and those with effects in the background."""
+        """Exchanges that are not closed, or have exit callbacks or effects still to run."""
         self._idle: asyncio.Future[None] | None = None
 
     def begin(self, pipeline: Pipeline, request: Request) -> Exchange:
         """Begin to answer a request. Its :attr:`Exchange.answer` is done when there is a response."""
         exchange = Exchange(self, pipeline, request)
         self.live.add(exchange)
-        if not self.pool.submit(exchange.work):
-            exchange.refuse()
+        exchange.begin()
         return exchange
 
     def idle(self) -> asyncio.Future[None]:
@@ -91,18 +92,22 @@ class BlockingEngine:
             self._idle.set_result(None)
 
     def cancel_all(self, reason: str) -> None:
-        """Stop every request and background effect."""
+        """Stop every request and background effect. A step that runs goes on to its return."""
         for exchange in list(self.live):
             exchange.cancel(reason)
             exchange.drop_background()
 
 
 class Exchange:
-    """One request in the blocking engine: the interpreter's execution, and the effects that it waits for."""
+    """One request in the blocking engine: the interpreter's execution, and the effects that it waits for.
+
+    One thread at a time drives the execution. While the request waits for a thread, that is the loop's; then the
+    request's own, until it hands over its answer; from there on the loop's again, and the one that runs exit callbacks.
+    """
 
     __slots__ = (
-        "_background", "_closed", "_current", "_engine", "_inbox", "_scope", "_tickets", "_waiting",
-        "answer", "run",
+        "_background", "_closed", "_current", "_dropped", "_engine", "_inbox", "_job", "_over", "_scope", "_tickets",
+        "_timer", "_waiting", "answer", "run",
     )  # fmt: skip
 
     def __init__(self, engine: BlockingEngine, pipeline: Pipeline, request: Request) -> None:
@@ -113,14 +118,18 @@ class Exchange:
         self.answer: asyncio.Future[Response | None] = engine.loop.create_future()
         """Done with the response, or with ``None`` when the request was cancelled."""
         self._inbox: queue.SimpleQueue[Input] = queue.SimpleQueue()
-        # Of the request's thread.
+        # Of whichever thread drives the execution.
         self._waiting: deque[StartEffect] = deque()
         self._current: StartEffect | None = None
         self._background: deque[DetachEffect] = deque()
         # Of the loop's thread.
         self._scope = engine.new_scope()
+        self._job: Job | None = None
+        self._timer: asyncio.TimerHandle | None = None
         self._tickets: dict[tuple[int, int], Ticket] = {}
-        self._closed = False
+        self._closed = False  # the response was sent, or never will be
+        self._over = False  # exit callbacks have run
+        self._dropped = False  # nothing more may run in the background
 
     # On the request's thread
 
@@ -134,7 +143,8 @@ class Exchange:
                 response = self._carry_out(event)
                 if run.phase is Phase.ENDED:
                     break
-                if self._current is None and self._waiting:
+                # What is in the inbox goes first: nothing starts for a request that was cancelled.
+                if self._current is None and self._waiting and inbox.empty():
                     self._current = self._waiting.popleft()
                     self._on_loop(self._start, self._current)
                 event = self._next_input()
@@ -187,41 +197,69 @@ class Exchange:
 
     # On the loop's thread
 
+    def begin(self) -> None:
+        """Queue for a thread, at most until the deadline. Answers 503 at once when the queue is full."""
+        engine = self._engine
+        self._job = engine.pool.submit(self.work)
+        if self._job is None:
+            error = Error(ErrorKind.OVERLOADED, "the server is busy; try again later", retry_after=1.0)
+            self.answer.set_result(engine.around.render(error, self.run.state.request, None))
+            return
+        seconds = (self.run.state.deadline_ns - engine.around.clock()) / 1e9
+        self._timer = engine.loop.call_later(max(seconds, 0.0), self._end_in_queue, DeadlinePassed())
+
     def cancel(self, reason: str) -> None:
         """Stop the request: nobody waits for its answer."""
-        self._inbox.put(Cancelled(reason))
-
-    def refuse(self) -> None:
-        """Answer 503: no thread is free and the queue is full."""
-        error = Error(ErrorKind.OVERLOADED, "the server is busy; try again later", retry_after=1.0)
-        self.answer.set_result(self._engine.around.render(error, self.run.state.request, None))
+        if not self._end_in_queue(Cancelled(reason)):
+            self._inbox.put(Cancelled(reason))
 
     def close(self) -> None:
-        """The response was sent, or never will be. Exit callbacks run on a worker thread, as steps do."""
-        if self._closed:
-            return
-        self._closed = True
-        if not self.run.state.exits or not self._engine.pool.submit(self._close_run):
-            self._close_run()
-        self._forget_when_done()
+        """The response was sent, or never will be. Exit callbacks run on a worker thread, as steps do, and not before
+        the last step has returned."""
+        if not self._closed:
+            self._closed = True
+            if self.answer.done():
+                self._run_exits()
 
     def drop_background(self) -> None:
-        """Cancel what still runs in the background."""
-        self._background.clear()
-        for ticket in self._tickets.values():
+        """Cancel what runs in the background, and begin nothing more there."""
+        self._dropped = True
+        for ticket in list(self._tickets.values()):
             ticket.cancel()
         self._tickets.clear()
-        self._forget_when_done()
+        self._next_in_background()
+
+    def _end_in_queue(self, event: Input) -> bool:
+        """End it here if it still waits for a thread: there may be none for a long time."""
+        if self._job is None or not self._job.cancel():
+            return False
+        self._answered(self._carry_out(event))
+        return True
+
+    def _answered(self, response: Response | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._job = None  # they refer back to this
+        self.answer.set_result(response)
+        if self._closed:
+            self._run_exits()
+
+    def _run_exits(self) -> None:
+        if not self.run.state.exits or not self._engine.afterwards.submit(
+            self._close_run, lambda *_: self._on_loop(self._exited)
+        ):
+            self._close_run()
+            self._over = True
+        self._next_in_background()
+
+    def _exited(self) -> None:
+        self._over = True
+        self._next_in_background()
 
     def _close_run(self) -> None:
         for action in advance(self.run, Closed()):
             if isinstance(action, ReportBug):
                 report(self.run.state.request, action)
-
-    def _answered(self, response: Response | None) -> None:
-        if not self.answer.done():
-            self.answer.set_result(response)
-        self._next_in_background()
 
     def _start(self, start: StartEffect) -> None:
         deadline = None if start.background else self.run.state.deadline_ns / 1e9
@@ -237,7 +275,12 @@ class Exchange:
             self._tickets.pop(place, None)
             self._settled(Settled(*place, attempt, outcome))
 
-        ticket = self._engine.dispatcher.start(what.what, self._scope, deadline, settled)
+        try:
+            ticket = self._engine.dispatcher.start(what.what, self._scope, deadline, settled)
+        except Exception as problem:  # an effect that is no effect: a target that is no text, say
+            _log.error("request %s: %s cannot be performed", self.run.state.request.id, what.what, exc_info=problem)
+            settled(1, Failure(Error(ErrorKind.INTERNAL, "an effect cannot be performed")))
+            return
         if pending:
             self._tickets[place] = ticket
 
@@ -254,13 +297,14 @@ class Exchange:
             ticket.cancel()
 
     def _next_in_background(self) -> None:
-        """Begin the next detached effect, once the ones before it have settled."""
+        """Once the response is out, begin the next detached effect when the ones before it have settled."""
+        if not self._closed or not self.answer.done():
+            return
+        if self._dropped:
+            self._background.clear()
         if self._background and not self._tickets:
             self._perform(self._background.popleft(), None)
-        self._forget_when_done()
-
-    def _forget_when_done(self) -> None:
-        if self._closed and not self._tickets and not self._background:
+        elif self._over and not self._background and not self._tickets:
             self._engine.forget(self)
 
 

@@ -6,14 +6,16 @@ import asyncio
 import itertools
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack
 from typing import Any
 
-from ..app import App, Mount, Site
+from starlette.middleware.exceptions import ExceptionMiddleware
+
+from ..app import App, AsgiApp, Mount, Site
 from ..config import load_config
 from ..effect import Effect
-from ..error import Error, ErrorKind
+from ..error import AppError, Error, ErrorKind
 from ..pipeline import Pipeline
 from ..request import Request
 from ..response import Response
@@ -29,12 +31,15 @@ _log = logging.getLogger("zerver")
 
 class AsgiServer:
     """Serves one app under any ASGI server. Its :class:`Service` (engine, effectors) belongs to the running loop: it
-    starts with the lifespan, or, under a server without one, with the first request."""
+    starts with the lifespan, or, under a server without one, with the first request, and then ends with the loop."""
 
     def __init__(self, app: App) -> None:
         self.app = app
+        # The loops may be those of several threads.
         self._site: Site | None = None
+        self._mounted: dict[str, AsgiApp] = {}
         self._services: dict[asyncio.AbstractEventLoop, Service] = {}
+        self._keepers: dict[asyncio.AbstractEventLoop, AsyncGenerator[None, None]] = {}
         self._prefix = os.urandom(6).hex()
         self._serial = itertools.count(1)
 
@@ -46,53 +51,83 @@ class AsgiServer:
             await self._lifespan(receive, send)
         elif kind == "websocket":
             await self._websocket(scope, receive, send)
+        else:
+            raise AppError(f"ASGI scope {kind!r}: an app serves 'http', 'websocket' and 'lifespan'")
 
     async def perform(self, effect: Effect[Any]) -> Any:
         """See :meth:`App.perform`."""
-        return await (await self._service()).perform(effect)
+        service = self._services.get(asyncio.get_running_loop())
+        if service is None:
+            raise AppError("App.perform: the app is not running on this loop; call it inside of the app's lifespan")
+        return await service.perform(effect)
 
     # Starting and stopping
 
     async def _service(self) -> Service:
-        loop = asyncio.get_running_loop()
-        service = self._services.get(loop)
+        """The service of this loop, which is started if there is none."""
+        service = self._services.get(asyncio.get_running_loop())
         if service is None:
-            for closed in [one for one in self._services if one.is_closed()]:
-                self._services.pop(closed).abandon()
-            if self._site is None:
-                self._site = self.app.site()
-                for warning in self._site.warnings:
-                    _log.warning("%s", warning)
-            service = self._services[loop] = Service(self.app, self.app.config or load_config(), loop)
-        await service.ready()
+            service = self._begin()
+            keeper = self._keepers[service.loop] = self._keep(service)
+            await anext(keeper)
+        try:
+            await service.ready()
+        except Exception:
+            await self._stop(service)  # the next request tries again
+            raise
         return service
+
+    def _begin(self) -> Service:
+        for loop in list(self._services):
+            if loop.is_closed() and (left := self._services.pop(loop, None)):
+                left.abandon()
+        if self._site is None:
+            self._site = self.app.site()
+            for warning in self._site.warnings:
+                _log.warning("%s", warning)
+            # StaticFiles and the like raise their 404, for what they are mounted in to answer.
+            self._mounted = {mount.path: ExceptionMiddleware(mount.app) for mount in self._site.mounts}
+        loop = asyncio.get_running_loop()
+        service = self._services[loop] = Service(self.app, self.app.config or load_config(), loop)
+        return service
+
+    async def _keep(self, service: Service) -> AsyncGenerator[None, None]:
+        """Stop the service with its loop: a loop that ends closes the async generators that wait on it (PEP 525)."""
+        try:
+            yield
+        finally:
+            await self._stop(service)
+
+    async def _stop(self, service: Service) -> None:
+        if self._services.get(service.loop) is service:
+            del self._services[service.loop]
+            self._keepers.pop(service.loop, None)
+        await service.close()
 
     async def _lifespan(self, receive: Any, send: Any) -> None:
         await receive()
-        starting = True
+        phase = "startup"
         try:
             async with AsyncExitStack() as stack:
-                service = await self._service()
-                stack.push_async_callback(self._stop, service)
+                service = self._services.get(asyncio.get_running_loop())
+                if service is None:
+                    service = self._begin()
+                    stack.push_async_callback(self._stop, service)
+                await service.ready()
                 if self.app.lifespan is not None:
                     await stack.enter_async_context(self.app.lifespan(self.app))
-                assert self._site is not None
-                for mount in self._site.mounts:
-                    await stack.enter_async_context(mounted_lifespan(mount.app, mount.path or "/"))
-                stack.push_async_callback(service.drain)
+                for mount in self.app.site().mounts:
+                    lifespan = mounted_lifespan(mount.app, mount.path or "/")
+                    service.mount_states[mount.path] = await stack.enter_async_context(lifespan)
+                stack.push_async_callback(service.drain, service.config.server.grace)
                 await send({"type": "lifespan.startup.complete"})
-                starting = False
+                phase = "shutdown"
                 await receive()
         except Exception as problem:  # whatever the app's own lifespan raises is a failed start or stop
-            phase = "startup" if starting else "shutdown"
             _log.error("lifespan %s failed: %s", phase, problem, exc_info=problem)
             await send({"type": f"lifespan.{phase}.failed", "message": str(problem)})
-        else:
-            await send({"type": "lifespan.shutdown.complete"})
-
-    async def _stop(self, service: Service) -> None:
-        self._services.pop(service.loop, None)
-        await service.close()
+            raise  # not every server looks at the message
+        await send({"type": "lifespan.shutdown.complete"})
 
     # Requests
 
@@ -102,7 +137,7 @@ class AsgiServer:
         path = _route_path(scope)
         found = self._site.router.match(scope["method"], path)
         if found is None and (mount := self._mount(path)) is not None:
-            await mount.app(_below(scope, mount), receive, send)
+            await self._mounted[mount.path](_below(scope, mount, service), receive, send)
             return
         request_id = f"{self._prefix}{next(self._serial):06x}"
         if type(found) is Match:
@@ -127,7 +162,11 @@ class AsgiServer:
             answer = Response(answer.status, (*answer.headers, allow), answer.body)
         else:
             answer = service.render(error, request, None)
-        await send_response(request, answer, service.render, None, send)
+        gone = asyncio.ensure_future(_disconnected(receive))
+        try:
+            await send_response(request, answer, service.render, service.responses, gone, send)
+        finally:
+            gone.cancel()
 
     async def _run(self, service: Service, pipeline: Pipeline, request: Request, receive: Any, send: Any) -> None:
         exchange = service.engine.begin(pipeline, request)
@@ -137,8 +176,11 @@ class AsgiServer:
             if gone.done():
                 exchange.cancel("the client has gone")
             answer = await asyncio.shield(exchange.answer)
-            if answer is not None and not gone.done():
-                await send_response(request, answer, service.render, gone, send)
+            if answer is None and not gone.done():
+                stops = Error(ErrorKind.OVERLOADED, "the server stops", retry_after=1.0)
+                answer = service.render(stops, request, None)
+            if answer is not None:
+                await send_response(request, answer, service.render, service.responses, gone, send)
         except asyncio.CancelledError:
             exchange.cancel("the server stops")
             raise
@@ -147,10 +189,10 @@ class AsgiServer:
             exchange.close()
 
     async def _websocket(self, scope: Any, receive: Any, send: Any) -> None:
-        await self._service()
+        service = await self._service()
         mount = self._mount(_route_path(scope))
         if mount is not None:
-            await mount.app(_below(scope, mount), receive, send)
+            await self._mounted[mount.path](_below(scope, mount, service), receive, send)
         else:
             await send({"type": "websocket.close", "code": 1000})  # before accept: the server answers 403
 
@@ -182,31 +224,32 @@ async def _read_body(scope: Any, receive: Any, limit: int, seconds: float) -> by
     """The complete body; an error where it is too large or too slow; ``None`` where the client has gone."""
     too_large = Error(ErrorKind.PAYLOAD_TOO_LARGE, f"the body is larger than the {limit} bytes that are accepted")
     for name, value in scope["headers"]:
-        if name.lower() == b"content-length" and value.isdigit() and int(value) > limit:
+        # A number of more digits is above any limit, and int() may refuse it.
+        if name.lower() == b"content-length" and value.isdigit() and (len(value) > 20 or int(value) > limit):
             return too_large
-    chunks: list[bytes] = []
-    size = 0
+    body = bytearray()
     try:
         async with asyncio.timeout(seconds):
             while True:
                 message = await receive()
                 if message["type"] == "http.disconnect":
                     return None
-                chunk = message.get("body", b"")
-                size += len(chunk)
-                if size > limit:
+                body += message.get("body", b"")
+                if len(body) > limit:
                     return too_large
-                chunks.append(chunk)
                 if not message.get("more_body", False):
-                    return b"".join(chunks)
+                    return bytes(body)
     except TimeoutError:
         return Error(ErrorKind.TIMEOUT, f"the body did not arrive within {seconds:g} s")
 
 
 async def _disconnected(receive: Any) -> None:
-    """Returns when the client has gone."""
-    while (await receive())["type"] != "http.disconnect":
-        pass
+    """Returns when the client has gone, or the server can no longer say."""
+    try:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+    except Exception as problem:
+        _log.warning("the server's receive() failed", exc_info=problem)
 
 
 def _route_path(scope: Any) -> str:
@@ -218,5 +261,7 @@ def _route_path(scope: Any) -> str:
     return path
 
 
-def _below(scope: Any, mount: Mount) -> dict[str, Any]:
-    return {**scope, "root_path": scope.get("root_path", "").rstrip("/") + mount.path}
+def _below(scope: Any, mount: Mount, service: Service) -> dict[str, Any]:
+    """The scope of a mounted app, as Starlette's ``Mount`` makes it, with the state of the app's own lifespan."""
+    state = {**scope.get("state", {}), **service.mount_states.get(mount.path, {})}
+    return {**scope, "root_path": scope.get("root_path", "").rstrip("/") + mount.path, "state": state}

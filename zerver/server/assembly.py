@@ -24,6 +24,8 @@ from ..effectors.timer import TimerEffector
 __all__ = ["built_in_effectors", "policies"]
 
 _ONCE = RetryPolicy()
+# Targets may come from clients (a URL's host); what is kept of them must not grow without a bound.
+_REMEMBERED = 1000
 
 
 def built_in_effectors(config: Config, calls: ThreadPool) -> dict[str, Effector]:
@@ -62,7 +64,7 @@ def policies(config: EffectsConfig) -> Callable[[Effect[Any]], Policy]:
             if len(by_target) >= _REMEMBERED:
                 by_target.clear()
             policy = by_target[effect.target] = of_target(effect.target)
-        retry = effect.retry
+        retry: RetryPolicy | None = effect.retry
         if effect.timeout is None and retry is None:
             if policy.retry is _ONCE or effect.idempotent or effect.idem is not None:
                 return policy
@@ -73,7 +75,3 @@ def policies(config: EffectsConfig) -> Callable[[Effect[Any]], Policy]:
         return Policy(timeout, retry, policy.breaker, policy.bulkhead)
 
     return of_effect
-
-
-# Targets may come from clients (a URL's host); what is kept of them must not grow without a bound.
-_REMEMBERED = 1000

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import random
+import sys
+import threading
 import time
+from collections.abc import Callable
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
@@ -19,6 +24,7 @@ from ..app import App
 from ..config import Config
 from ..effect import Effect
 from ..effect_results import interpret
+from ..effectors.base import Done, Effector, hand_over
 from ..engine.blocking import BlockingEngine
 from ..error import AppError, EffectFailed, Error, ErrorKind
 from ..execution import Surroundings
@@ -32,6 +38,8 @@ __all__ = ["Service"]
 
 _log = logging.getLogger("zerver")
 
+_LAST = 1.0  # seconds that what was cancelled has to come to its end
+
 
 class Service:
     """What serves an app on one loop. All calls on that loop's thread."""
@@ -39,14 +47,20 @@ class Service:
     def __init__(self, app: App, config: Config, loop: asyncio.AbstractEventLoop) -> None:
         self.config = config
         self.loop = loop
+        self.mount_states: dict[str, dict[str, Any]] = {}
+        """What the lifespans of mounted apps left for their requests, by the mount's path."""
         self._on_error = app.on_error
         requests, calls = config.reactor.continuation_pool, config.reactor.effector_pool
         self._requests = ThreadPool(requests.size, requests.queue, name="zerver-request")
         self._calls = ThreadPool(calls.size, calls.queue, name="zerver-call")
+        # Each request has one job at most that waits here.
+        self.responses = ThreadPool(requests.size, sys.maxsize, name="zerver-response")
+        """Runs what comes after the pipeline: streams that are sent, and exit callbacks."""
         self._own_effectors = app.effectors
-        self._effectors = {**built_in_effectors(config, self._calls), **app.effectors}
+        built_in = built_in_effectors(config, self._calls)
+        own = {kind: _OnLoop(driver, loop) for kind, driver in app.effectors.items()}
         self._dispatcher = Dispatcher(
-            self._effectors,
+            {**built_in, **own},
             policy_for=policies(config.effects),
             interpret=_interpret,
             faults=_LoggingFaults(),
@@ -56,36 +70,41 @@ class Service:
         )
         around = Surroundings(clock=time.monotonic_ns, sources=_RealSources(), render=self.render)
         self.engine = BlockingEngine(
-            loop, self._requests, self._dispatcher, around, config.limits.deadline, self._new_scope
+            loop, self._requests, self.responses, self._dispatcher, around, config.limits.deadline, self._new_scope
         )
         self._opening: asyncio.Task[None] | None = None
+        self._closing = AsyncExitStack()
+        self._closing.callback(self.abandon)
+        for kind, driver in built_in.items():
+            if kind not in own:
+                self._close_later(driver)
 
     async def ready(self) -> None:
-        """Open the app's own effectors; once, whoever asks first. The built-in ones open what they need at first use: an
-        app without SQL has no database file."""
+        """Open the app's own effectors; once, whoever asks first. The built-in ones open what they need at first use:
+        an app without SQL has no database file."""
         if self._opening is None:
             self._opening = self.loop.create_task(self._open())
         await asyncio.shield(self._opening)
 
-    async def drain(self) -> None:
-        """Wait for requests and background effects, at most ``server.grace`` seconds; then cancel what is left."""
-        until = self.loop.time() + self.config.server.grace
-        while self.engine.live and self.loop.time() < until:
-            await asyncio.wait([self.engine.idle()], timeout=until - self.loop.time())
+    async def drain(self, seconds: float) -> None:
+        """Wait so long for requests and background effects; then cancel what is left."""
+        await self._idle(seconds)
         self.engine.cancel_all("the server stops")
+        await self._idle(_LAST)
 
     async def close(self) -> None:
-        """Close effectors and pools. Threads that hang are left behind: they are daemons and keep no process alive."""
-        for effector in self._effectors.values():
-            close = getattr(effector, "close", None)
-            if close is not None:
-                await close()
-        self.abandon()
+        """Cancel what is live, close effectors and pools. Threads that hang are left behind: they are daemons and keep
+        no process alive. What a driver raises is raised when the others are closed, too."""
+        if self._opening is not None and not self._opening.done():
+            self._opening.cancel()
+            await asyncio.wait([self._opening])
+        async with self._closing:
+            await self.drain(0)
 
     def abandon(self) -> None:
         """Let go of everything without the loop, which may be closed already."""
-        self._requests.close()
-        self._calls.close()
+        for pool in (self._requests, self._calls, self.responses):
+            pool.close()
 
     async def perform(self, effect: Effect[Any]) -> Any:
         """See :meth:`App.perform`."""
@@ -108,24 +127,60 @@ class Service:
     def render(self, error: Error, request: Request, exception: BaseException | None) -> Response:
         """The response of an error: the app's, or problem+json. Never raises."""
         if self._on_error is not None:
+            problem: BaseException
             try:
-                answer = self._on_error(error, request)
+                answer: object = self._on_error(error, request)
                 if isinstance(answer, Response):
                     return answer
-                problem: Exception = AppError(f"on_error returned {answer!r}, not a Response")
-            except Exception as raised:
+                problem = AppError(f"on_error returned a {type(answer).__name__}; it returns a Response")
+            except (Exception, SystemExit) as raised:
                 problem = raised
             _log.error("request %s: on_error failed on %s", request.id, error.kind.name, exc_info=problem)
-        return problem_response(error, request, exception, self.config.observability.debug)
+        debug = self.config.observability.debug
+        try:
+            return problem_response(error, request, exception, debug)
+        except Exception as raised:
+            _log.error("request %s: its error has no JSON form", request.id, exc_info=raised)
+            return problem_response(Error(error.kind), request, exception, debug)
 
     def _new_scope(self) -> Scope:
         return Scope(RetryBudget(self.config.limits.retry_budget))
 
     async def _open(self) -> None:
-        for effector in self._own_effectors.values():
-            opening = getattr(effector, "open", None)
+        for driver in self._own_effectors.values():
+            opening = getattr(driver, "open", None)
             if opening is not None:
                 await opening()
+            self._close_later(driver)
+
+    def _close_later(self, driver: object) -> None:
+        close = getattr(driver, "close", None)
+        if close is not None:
+            self._closing.push_async_callback(close)
+
+    async def _idle(self, seconds: float) -> None:
+        until = self.loop.time() + seconds
+        while self.engine.live and self.loop.time() < until:
+            await asyncio.wait([self.engine.idle()], timeout=until - self.loop.time())
+
+
+class _OnLoop:
+    """A driver of the app. Where it calls ``done`` on another thread than the loop's, that is handed over to the loop:
+    there it would corrupt the books of all requests."""
+
+    def __init__(self, driver: Effector, loop: asyncio.AbstractEventLoop) -> None:
+        self._driver = driver
+        self._loop = loop
+        self._thread = threading.get_ident()
+
+    def start(self, effect: Any, done: Done, /) -> Callable[[], object] | None:
+        return self._driver.start(effect, functools.partial(self._done, done))
+
+    def _done(self, done: Done, outcome: Outcome) -> None:
+        if threading.get_ident() == self._thread:
+            done(outcome)
+        else:
+            hand_over(self._loop, done, outcome)
 
 
 def _interpret(effect: Effect[Any], raw: Any) -> Outcome:

@@ -1,0 +1,95 @@
+"""What holds for every integration test: nothing that it started is left over; an async one has a loop of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import inspect
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+import uvloop
+
+PATIENCE = 5.0  # seconds that threads have to end; they take milliseconds
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
+    # Debugging, a loop finds calls from the wrong thread.
+    asyncio.run(pyfuncitem.obj(**arguments), debug=True)
+    return True
+
+
+def open_files() -> dict[str, str]:
+    """What each file descriptor of this process is; empty where the system does not tell."""
+    found = {}
+    try:
+        for fd in os.listdir("/proc/self/fd"):
+            with contextlib.suppress(FileNotFoundError):  # that of the listing itself
+                found[fd] = os.readlink(f"/proc/self/fd/{fd}")
+    except FileNotFoundError:
+        pass
+    return found
+
+
+def pending_tasks() -> list[str]:
+    """Tasks that never came to their end, of loops that have."""
+    tasks = [one for one in gc.get_objects() if isinstance(one, asyncio.Task)]
+    return [repr(one) for one in tasks if not one.done()]
+
+
+class Errors(logging.Handler):
+    """What asyncio reports: exceptions of callbacks, and of tasks that nobody looked at."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.messages: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.messages.append(self.format(record))
+
+
+def eventually(leaked: Callable[[], object]) -> object:
+    """What is leaked still when time is up."""
+    until = time.monotonic() + PATIENCE
+    while found := leaked():
+        if time.monotonic() > until:
+            return found
+        time.sleep(0.005)
+    return None
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _baseline() -> None:
+    """What a process keeps for good is there before the first test, and is not looked through after each."""
+    uvloop.new_event_loop().close()  # libuv keeps a pipe for signals
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def no_leaks(_baseline: None) -> Iterator[None]:
+    """Threads, tasks and file descriptors (hence sockets) are back at their baseline, and no loop met an error."""
+    threads, files, errors = set(threading.enumerate()), open_files(), Errors()
+    asyncio_log = logging.getLogger("asyncio")
+    asyncio_log.addHandler(errors)
+    try:
+        yield
+    finally:
+        left = eventually(lambda: [one.name for one in threading.enumerate() if one not in threads])
+        gc.collect()
+        asyncio_log.removeHandler(errors)
+    assert not left, f"threads are left: {left}"
+    assert not errors.messages, errors.messages
+    tasks = pending_tasks()
+    assert not tasks, f"tasks are left: {tasks}"
+    opened = eventually(lambda: {what for fd, what in open_files().items() if files.get(fd) != what})
+    assert not opened, f"files are left open: {opened}"
