@@ -1,0 +1,460 @@
+"""Carries messages out of a scheduler: to a sibling in the same Node over a link, to another node over a transport.
+
+What stays in the scheduler never comes here. Per sender and receiver, order is kept. Whatever cannot arrive is told to
+its sender, or counted as a dead letter.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import msgspec
+
+from zerver_runtime.behaviour import Behaviour
+from zerver_runtime.cell import Cell
+from zerver_runtime.codec import Codec, Conversion, conversion, find_class
+from zerver_runtime.control import Claim, Named, ToNode, Unclaim
+from zerver_runtime.ids import ActorId, Place, actor_id, pack, place, show, unpack
+from zerver_runtime.link import Link
+from zerver_runtime.message import (
+    ActorDead,
+    ExitReason,
+    MailboxFull,
+    Overloaded,
+    UnknownBehaviour,
+    decode_error,
+)
+from zerver_runtime.packet import Kind
+from zerver_runtime.peer import WINDOW, Ask, Incoming, Messages, Peer, Replies
+from zerver_runtime.reply import Reply
+from zerver_runtime.scheduler import Scheduler
+
+__all__ = ["Mailman", "Transport"]
+
+_SERIAL = 40
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+_LONGEST_HOLD = 1.0
+"""Seconds for which a sender stays muted at most: two actors that each wait for the other would do so for ever."""
+
+_LINK_PATIENCE = 2.0
+"""Seconds for which messages to an incarnation that nobody has told us of are kept; its link may be on its way."""
+
+
+class Transport(Protocol):
+    """What carries messages to other nodes."""
+
+    def send(
+        self,
+        target: ActorId,
+        behaviour: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any] | None,
+        reply: Reply[Any],
+    ) -> None:
+        """Settle or fail `reply` in the end, whatever becomes of the message."""
+
+
+class Mailman:
+    """Belongs to one scheduler, and to its thread.
+
+    say: takes a word to the Node. transport: for actors of other nodes; without one their messages are dead letters.
+    """
+
+    def __init__(self, scheduler: Scheduler, say: Callable[[ToNode], None], transport: Transport | None = None) -> None:
+        self._scheduler = scheduler
+        self._say = say
+        self._transport = transport
+        self._here = scheduler.place
+        self.codec = Codec(scheduler.ref)
+        self._messages = self.codec.decoder(Messages)
+        self._replies = self.codec.decoder(Replies)
+        self._peers: dict[int, Peer] = {}  # by the part of an id that says where
+        self._lost: set[int] = set()
+        self._newest: dict[int, int] = {}  # slot -> the newest incarnation that we were told of
+        self._correlations = 0
+        self._claimed: dict[str, ActorId] = {}
+        self._conversions: dict[tuple[type[Any], str], Conversion | None] = {}
+        self._routes: dict[tuple[type[Any], str], tuple[Behaviour[Any, Any, Any], int]] = {}
+        self._first = actor_id(*scheduler.place, 0)
+        self._granted: str | None = None
+        self.undelivered = 0  # messages that a sibling took with it when it died
+
+    # --- Links come and go
+
+    def attach(self, slot: int, incarnation: int, link: Link) -> None:
+        """A fresh link to a sibling."""
+        there = Place(self._here.node, slot, incarnation)
+        self._newest[slot] = max(incarnation, self._newest.get(slot, 0))
+        for peer in list(self._peers.values()):
+            # Whoever waited for a link to an older one waits in vain.
+            if peer.link is None and peer.place.scheduler == slot and peer.place.incarnation < incarnation:
+                self._lose(peer, "its process is gone")
+        peer = self._peer(there)
+        peer.link = link
+        link.start(
+            lambda data: self._bytes(peer, data),
+            lambda: self._relieve(peer),
+            lambda why: self._lose(peer, why),
+        )
+        peer.flush()
+
+    def lose(self, slot: int, incarnation: int, why: str) -> None:
+        """The Node says that a sibling is dead."""
+        first = actor_id(self._here.node, slot, incarnation, 0) >> _SERIAL
+        peer = self._peers.get(first)
+        self._lost.add(first)
+        if peer is not None:
+            # It has been buried, so all that it ever wrote is in the link.
+            if peer.link is not None:
+                peer.link.read()
+            self._lose(peer, why)
+
+    def look(self) -> None:
+        """Read every link, whether or not the loop says that there is something. To be called now and then."""
+        for peer in self.peers:
+            if peer.link is not None:
+                peer.link.read()
+
+    def close(self) -> None:
+        """Give all links up; every pending ask is answered."""
+        for peer in list(self._peers.values()):
+            self._lose(peer, "this scheduler stops")
+
+    @property
+    def peers(self) -> list[Peer]:
+        return list(self._peers.values())
+
+    # --- Out
+
+    def send(
+        self,
+        sender: Cell | None,
+        target: ActorId,
+        behaviour: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any] | None,
+        reply: Reply[Any],
+    ) -> None:
+        """MailboxFull (an actor sends), Overloaded (somebody else does): too much is under way already.
+        NotPlainData: an argument cannot leave the process."""
+        peer = self._peers.get(target >> _SERIAL)
+        if peer is None:
+            peer = self._find(target)
+            if peer is None:
+                if target >> _SERIAL + 32 != self._here.node and self._transport is not None:
+                    self._transport.send(target, behaviour, args, kwargs, reply)
+                else:
+                    self._dead(target, behaviour, reply)
+                return
+        if peer.sent - peer.acknowledged >= WINDOW or (peer.link is not None and not peer.link.writable):
+            self._press(peer, sender, target, behaviour)
+        self._correlations += 1
+        peer.put(target, behaviour, args, kwargs, reply, self._correlations)
+
+    def monitor(self, watcher: ActorId, target: ActorId) -> None:
+        peer = self._peers.get(target >> _SERIAL) or self._find(target)
+        if peer is None:
+            reason = ExitReason("lost", "no such process")
+            self._scheduler.post(lambda: self._scheduler.monitors.down(watcher, target, reason))
+        else:
+            peer.watches.add((watcher, target))
+            self._system(peer, "monitor", pack(watcher), pack(target))
+
+    def demonitor(self, watcher: ActorId, target: ActorId) -> None:
+        peer = self._peers.get(target >> _SERIAL)
+        if peer is not None and (watcher, target) in peer.watches:
+            peer.watches.discard((watcher, target))
+            self._system(peer, "demonitor", pack(watcher), pack(target))
+
+    def down(self, watcher: ActorId, target: ActorId, reason: ExitReason) -> None:
+        """An actor of ours is gone that an actor elsewhere watches."""
+        peer = self._peers.get(watcher >> _SERIAL)
+        if peer is not None:
+            self._system(peer, "down", pack(watcher), pack(target), reason.kind, reason.text)
+
+    def named(self, name: str, id: ActorId | None, path: str) -> None:
+        if id is not None:
+            self._claimed[name] = id
+            if name != self._granted:
+                self._say(Claim(name, pack(id), path))
+        elif name in self._claimed:
+            self._say(Unclaim(name, pack(self._claimed.pop(name)), "it died"))
+
+    def grant(self, name: str | None) -> None:
+        """The Node itself gave this name: the next actor of this name needs no claim. None: no such name any more."""
+        self._granted = name
+
+    def flush(self) -> None:
+        for peer in self._peers.values():
+            if peer.parked:
+                self._unpark(peer)
+            peer.flush()
+
+    # --- In
+
+    def heard(self, word: Named) -> None:
+        """Who has a name in the Node from now on."""
+        scheduler = self._scheduler
+        scheduler.names_elsewhere.pop(word.name, None)
+        id = unpack(word.actor) if word.actor else None
+        holder = scheduler.names.get(word.name)
+        if holder is not None and id is not None and id != holder.id:
+            # Somebody else was first, or has taken over.
+            del scheduler.names[word.name]
+            holder.name = None
+            self._claimed.pop(word.name, None)
+        if id is not None and not scheduler.is_here(id):
+            try:
+                scheduler.names_elsewhere[word.name] = scheduler.ref(find_class(word.path), id)
+            except LookupError as error:
+                scheduler.report(f"the name {word.name!r}", error)
+
+    def _bytes(self, peer: Peer, data: bytes) -> None:
+        handled = peer.handled
+        try:
+            for kind, payload in peer.decoder.feed(data):
+                if kind is Kind.MESSAGES:
+                    self._take_messages(peer, payload)
+                elif kind is Kind.REPLIES:
+                    self._take_replies(peer, payload)
+                elif kind is Kind.HANDLED:
+                    peer.acknowledged = max(peer.acknowledged, int.from_bytes(payload, "little"))
+                    if peer.held:
+                        self._relieve(peer)
+        except (msgspec.MsgspecError, LookupError, ValueError) as error:
+            self._scheduler.report(f"a frame from {peer.place}", error)
+            self._break(peer, f"it sent a frame that cannot be read: {error}")
+        if peer.decoder.error is not None:
+            self._break(peer, str(peer.decoder.error))
+        if peer.handled != handled:
+            self._rouse()  # the turn after it writes what there is to say
+
+    def _take_messages(self, peer: Peer, payload: bytes) -> None:
+        messages, asks = self._messages.decode(payload)
+        wanted = dict(asks) if asks else None
+        scheduler = self._scheduler
+        first = self._first
+        cells = scheduler.cells
+        parked = peer.parked
+        routes = self._routes
+        answer: Any = peer
+        for index, message in enumerate(messages):
+            serial = message.serial
+            if not serial:
+                self._take_system(peer, message)
+                continue
+            if wanted is not None:
+                answer = Ask(peer, wanted[index]) if index in wanted else peer
+            target = first + serial
+            cell = cells.get(target)
+            if cell is not None and message.kwargs is None and not parked:
+                # The straight way: nothing has to be converted or filled in, and the ring has room.
+                args = message.args
+                count = cell.count
+                if count < cell.limit:
+                    found = routes.get((cell.kind, message.behaviour))
+                    if found is not None and found[1] == len(args):
+                        cell.ring[(cell.head + count) & cell.mask] = (found[0], args, None, answer)
+                        cell.count = count + 1
+                        if not cell.state:
+                            scheduler.ready(cell)
+                        continue
+            if parked and target in parked:
+                parked[ActorId(target)].append((message, answer))
+            elif cell is not None and _no_room(cell):
+                parked[ActorId(target)] = deque([(message, answer)])
+            else:
+                self._deliver(ActorId(target), cell, message, answer)
+
+    def _deliver(self, target: ActorId, cell: Cell | None, message: Incoming, answer: Any) -> None:
+        args, kwargs = message.args, message.kwargs
+        if cell is not None:
+            key = (cell.kind, message.behaviour)
+            if key not in self._conversions:
+                self._learn(*key)
+            change = self._conversions[key]
+            if change is not None:
+                try:
+                    args, kwargs = change.arguments(args, kwargs)
+                except msgspec.ValidationError as error:
+                    self._scheduler.dead_letters.add(target, message.behaviour, str(error))
+                    answer.fail(UnknownBehaviour(str(cell), message.behaviour, str(error)))
+                    return
+        self._scheduler.deliver(target, message.behaviour, args, kwargs, answer)
+
+    def _learn(self, kind: type[Any], name: str) -> None:
+        """How messages for a behaviour have to be treated: which may go the straight way, which are converted."""
+        found = getattr(kind, name, None)
+        change = conversion(found) if isinstance(found, Behaviour) else None
+        self._conversions[kind, name] = change
+        if isinstance(found, Behaviour) and (change is None or change.positional is None):
+            parameters = list(inspect.signature(found.fn).parameters.values())[1:]
+            if all(one.kind in _POSITIONAL for one in parameters):
+                self._routes[kind, name] = (found, len(parameters))
+
+    def _unpark(self, peer: Peer) -> None:
+        """Messages for a mailbox that was full: their senders are slowed down by their window, so they are not lost."""
+        for target, waiting in list(peer.parked.items()):
+            cell = self._scheduler.cells.get(target)
+            while waiting and (cell is None or not _no_room(cell)):
+                self._deliver(target, cell, *waiting.popleft())
+            if not waiting:
+                del peer.parked[target]
+
+    def _take_replies(self, peer: Peer, payload: bytes) -> None:
+        incarnation, replies = self._replies.decode(payload)
+        for reply in replies:
+            entry = peer.pending.pop(reply.correlation, None) if incarnation == self._here.incarnation else None
+            if entry is None:
+                self._scheduler.late_replies += 1
+            elif reply.error is not None:
+                entry[1].fail(decode_error(reply.error))
+            else:
+                self._settle(entry[1], reply.value)
+
+    def _settle(self, reply: Reply[Any], value: Any) -> None:
+        kind: Any = getattr(reply.source, "kind", None)
+        found = getattr(kind, reply.behaviour, None)
+        change = conversion(found) if isinstance(found, Behaviour) else None
+        if change is not None and change.result is not None:
+            try:
+                value = msgspec.convert(value, change.result)
+            except msgspec.ValidationError as error:
+                reply.fail(UnknownBehaviour(str(reply.source), reply.behaviour, f"its return value: {error}"))
+                return
+        reply.settle(value)
+
+    def _take_system(self, peer: Peer, message: Incoming) -> None:
+        monitors = self._scheduler.monitors
+        match message.behaviour, message.args:
+            case "monitor", (bytes(watcher), bytes(target)):
+                monitors.add(unpack(watcher), unpack(target))
+            case "demonitor", (bytes(watcher), bytes(target)):
+                monitors.remove(unpack(watcher), unpack(target))
+            case "down", (bytes(watcher), bytes(target), str(kind), str(text)):
+                peer.watches.discard((unpack(watcher), unpack(target)))
+                reason = msgspec.convert({"kind": kind, "text": text}, ExitReason)
+                monitors.down(unpack(watcher), unpack(target), reason)
+            case _:
+                raise ValueError(f"{message.behaviour!r} is no system message")
+
+    # --- Pressure
+
+    def _press(self, peer: Peer, sender: Cell | None, target: ActorId, behaviour: str) -> None:
+        if sender is None:
+            raise Overloaded(f"actor {show(target)}", behaviour, WINDOW)
+        if sender not in peer.held:
+            if peer.under_way >= 2 * WINDOW:
+                raise MailboxFull(f"actor {show(target)}", behaviour, WINDOW)
+            if not peer.held:
+                self._scheduler.after(_LONGEST_HOLD, lambda: self._release(peer))
+            peer.held.add(sender)
+            sender.hold()
+        elif peer.under_way >= 2 * WINDOW:
+            raise MailboxFull(f"actor {show(target)}", behaviour, WINDOW)
+
+    def _relieve(self, peer: Peer) -> None:
+        if peer.under_way < WINDOW // 2 and (peer.link is None or peer.link.writable):
+            self._release(peer)
+
+    def _release(self, peer: Peer) -> None:
+        held, peer.held = peer.held, set()
+        for sender in held:
+            sender.release()
+
+    # --- Finding and losing
+
+    def _peer(self, there: Place) -> Peer:
+        first = actor_id(*there, 0)
+        key = first >> _SERIAL
+        peer = self._peers.get(key)
+        if peer is None:
+            peer = self._peers[key] = Peer(there, first, self.codec, self._rouse)
+        return peer
+
+    def _rouse(self) -> None:
+        self._scheduler.post(_nothing)
+
+    def _find(self, target: ActorId) -> Peer | None:
+        """For a target whose process we have no link to: wait for one, if it may be on its way."""
+        there = place(target)
+        if (
+            there.node != self._here.node
+            or target >> _SERIAL in self._lost
+            or there.incarnation <= self._newest.get(there.scheduler, 0)
+            or (there[:2] == self._here[:2] and there.incarnation <= self._here.incarnation)
+        ):
+            return None
+        peer = self._peer(there)
+
+        def give_up() -> None:
+            if peer.link is None and self._peers.get(target >> _SERIAL) is peer:
+                self._lose(peer, "nobody knows of its process")
+
+        self._scheduler.after(_LINK_PATIENCE, give_up)
+        return peer
+
+    def _break(self, peer: Peer, why: str) -> None:
+        if peer.link is not None:
+            peer.link.close()
+        self._lose(peer, why)
+
+    def _lose(self, peer: Peer, why: str) -> None:
+        key = peer.first >> _SERIAL
+        if self._peers.get(key) is not peer:
+            return
+        del self._peers[key]
+        self._lost.add(key)
+        if peer.link is not None:
+            peer.link.close()
+        scheduler = self._scheduler
+        for target, reply in peer.take_pending():
+            reply.fail(ActorDead(target, f"lost: {why}"))
+        if peer.under_way > 0:
+            self.undelivered += peer.under_way
+            scheduler.dead_letters.count += peer.under_way - 1
+            scheduler.dead_letters.add(
+                ActorId(peer.first), f"{peer.under_way} messages", f"under way when its process was lost: {why}"
+            )
+        for waiting in peer.parked.values():
+            # Nobody is left to hear of it, but they have come: they are handled.
+            while waiting:
+                message, answer = waiting.popleft()
+                target = ActorId(self._first + message.serial)
+                self._deliver(target, scheduler.cells.get(target), message, answer)
+        self._release(peer)
+        for watcher, target in list(peer.watches):
+            scheduler.monitors.down(watcher, target, ExitReason("lost", why))
+
+    def _dead(self, target: ActorId, behaviour: str, reply: Reply[Any]) -> None:
+        self._scheduler.dead_letters.add(target, behaviour, "its process is gone")
+        reply.fail(ActorDead(target, "lost: its process is gone"))
+
+    def _system(self, peer: Peer, what: str, *args: Any) -> None:
+        peer.put(ActorId(peer.first), what, args, None, None, 0)
+
+    def statistics(self) -> dict[str, int]:
+        return {
+            "peers": len(self._peers),
+            "under_way": sum(peer.under_way for peer in self._peers.values()),
+            "pending": sum(len(peer.pending) for peer in self._peers.values()),
+            "held": sum(len(peer.held) for peer in self._peers.values()),
+            "undelivered": self.undelivered,
+        }
+
+    def __repr__(self) -> str:
+        return f"<Mailman of {self._here}: {len(self._peers)} peers>"
+
+
+def _no_room(cell: Cell) -> bool:
+    # A muted actor's mailbox does not empty, and waiting for it may be waiting for ourselves.
+    policy = cell.policy
+    return cell.count >= policy.bound and policy.full == "mute" and not cell.mutes
+
+
+def _nothing() -> None:
+    pass

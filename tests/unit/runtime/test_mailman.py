@@ -1,0 +1,512 @@
+"""Two schedulers and the link between them, in memory: location transparency, pressure, loss."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import msgspec
+import pytest
+from actor_kit import Stage
+
+from zerver_runtime.actor import Actor, behaviour
+from zerver_runtime.codec import conversion, find_class
+from zerver_runtime.control import Claim, Named, ToNode, Unclaim
+from zerver_runtime.ids import ActorId, Place, actor_id, pack
+from zerver_runtime.mailbox import MailboxPolicy
+from zerver_runtime.mailman import Mailman
+from zerver_runtime.message import (
+    ActorDead,
+    ActorError,
+    BehaviourFailed,
+    ExitReason,
+    MailboxFull,
+    NotPlainData,
+    Overloaded,
+    UnknownBehaviour,
+)
+from zerver_runtime.packet import Kind, encode
+from zerver_runtime.peer import WINDOW
+from zerver_runtime.ref import class_path, id_of
+from zerver_runtime.scheduler import Scheduler
+from zerver_runtime.testing.memory_link import memory_pair
+
+
+class Point(msgspec.Struct, frozen=True):
+    x: int
+    y: int
+
+
+@dataclasses.dataclass
+class Size:
+    width: int
+
+
+class Log(Actor):
+    mailbox = MailboxPolicy(bound=64)
+
+    def __init__(self) -> None:
+        self.lines: list[Any] = []
+
+    @behaviour
+    def add(self, line: Any) -> int:
+        self.lines.append(line)
+        return len(self.lines)
+
+    @behaviour
+    def typed(self, point: Point, pair: tuple[int, str], size: Size, *, names: frozenset[str]) -> tuple[Point, int]:
+        self.lines.append((point, pair, size, names))
+        return point, pair[0]
+
+    @behaviour
+    def fail(self) -> None:
+        raise ValueError("no")
+
+    @behaviour
+    def give(self) -> Any:
+        return object()
+
+    @behaviour
+    def hand(self, other: Log) -> Log:
+        other.add("by hand")
+        return other
+
+    @behaviour
+    async def slow(self, seconds: float) -> str:
+        await self.sleep(seconds)
+        return "slept"
+
+
+class Watcher(Actor):
+    def __init__(self) -> None:
+        self.seen: list[tuple[Any, ExitReason]] = []
+
+    @behaviour
+    def watch(self, ref: Log) -> None:
+        self.monitor(ref)
+
+    @behaviour
+    def on_down(self, ref: Actor, reason: ExitReason) -> None:
+        self.seen.append((ref, reason))
+
+
+class Sender(Actor):
+    def __init__(self, target: Log, times: int) -> None:
+        self.target, self.left = target, times
+
+    @behaviour
+    def go(self) -> None:
+        for _ in range(100):
+            if self.left:
+                self.target.add(self.left)
+                self.left -= 1
+        if self.left:
+            self.go()
+
+
+class Side(Stage):
+    def __init__(self, slot: int, incarnation: int = 1) -> None:
+        super().__init__()
+        self.scheduler = Scheduler(
+            Place(0, slot, incarnation),
+            lambda: self.now,
+            self._wake,
+            report=lambda where, error: self.reports.append((where, error)),
+        )
+        self.said: list[ToNode] = []
+        self.mailman = self.scheduler.mailman = Mailman(self.scheduler, self.said.append)
+
+
+class Net:
+    """Two sides; `settle` runs turns and moves bytes until nothing happens any more."""
+
+    def __init__(self) -> None:
+        self.here, self.there = Side(0), Side(1)
+        self.link()
+
+    def link(self) -> None:
+        self.ends = memory_pair()
+        self.here.mailman.attach(
+            self.there.scheduler.place.scheduler, self.there.scheduler.place.incarnation, self.ends[0]
+        )
+        self.there.mailman.attach(0, 1, self.ends[1])
+
+    def settle(self) -> None:
+        for _ in range(10_000):
+            self.here.settle()
+            self.there.settle()
+            moved = sum([end.deliver() for end in self.ends])
+            if not moved and all(end.idle for end in self.ends):
+                return
+        raise AssertionError("it never settles")
+
+    def remote(self, kind: Any, *args: Any) -> tuple[Any, Any]:
+        """An actor over there: the ref for here, and the actor itself."""
+        ref = self.there.spawn(kind, *args)
+        return self.here.scheduler.ref(kind, id_of(ref)), self.there.scheduler.cells[id_of(ref)].actor
+
+    def ask(self, reply: Any) -> Any:
+        self.settle()
+        return reply.result()
+
+    def kill(self) -> None:
+        """The other process dies at once, and the Node says so."""
+        self.ends[1].close()
+        place = self.there.scheduler.place
+        self.here.mailman.lose(place.scheduler, place.incarnation, "signal 9")
+        self.here.settle()
+
+
+@pytest.fixture
+def net() -> Net:
+    return Net()
+
+
+# --- The same code, wherever the actor is
+
+
+def test_tells_arrive_in_order_and_asks_are_answered(net: Net) -> None:
+    log, actor = net.remote(Log)
+    for number in range(50):
+        log.add(number)
+    assert net.ask(log.add("last")) == 51
+    assert actor.lines == [*range(50), "last"]
+
+
+def test_values_become_again_what_the_annotations_say(net: Net) -> None:
+    log, actor = net.remote(Log)
+    result = net.ask(log.typed(Point(1, 2), (3, "three"), Size(4), names=frozenset({"a"})))
+    assert actor.lines == [(Point(1, 2), (3, "three"), Size(4), frozenset({"a"}))]
+    assert result == (Point(1, 2), 3)
+
+
+def test_refs_travel_in_arguments_and_results(net: Net) -> None:
+    log, _ = net.remote(Log)
+    mine = net.here.spawn(Log)
+    back = net.ask(log.hand(mine))
+    assert back == mine
+    net.settle()
+    assert net.here.scheduler.cells[id_of(mine)].actor.lines == ["by hand"]
+
+
+def test_a_later_change_of_an_argument_does_not_travel(net: Net) -> None:
+    log, actor = net.remote(Log)
+    line = [1]
+    log.add(line)
+    line.append(2)
+    net.settle()
+    assert actor.lines == [[1]]
+
+
+def test_what_is_not_plain_data_is_refused_at_the_call_and_nothing_of_it_is_sent(net: Net) -> None:
+    log, actor = net.remote(Log)
+    with pytest.raises(NotPlainData, match="line"):
+        log.add(object())
+    with pytest.raises(NotPlainData):
+        log.add(1 << 70)
+    assert net.ask(log.add("good")) == 1
+    assert actor.lines == ["good"]
+
+
+def test_a_result_that_is_not_plain_data_is_an_error_for_who_asked(net: Net) -> None:
+    log, _ = net.remote(Log)
+    with pytest.raises(NotPlainData, match="return value"):
+        net.ask(log.give())
+
+
+def test_failures_and_deaths_are_told_to_who_asked(net: Net) -> None:
+    log, _ = net.remote(Log)
+    with pytest.raises(BehaviourFailed, match="ValueError: no"):
+        net.ask(log.fail())
+    with pytest.raises(ActorDead) as told:
+        net.ask(log.add(1))
+    assert told.value.actor == id_of(log)
+
+
+def test_a_message_of_another_version_is_refused(net: Net) -> None:
+    log, actor = net.remote(Log)
+    reply = log.add("fine")
+    peer = net.here.mailman.peers[0]
+    peer.put(id_of(log), "gone", (), None, None, 0)
+    peer.put(id_of(log), "typed", (1, 2, 3), {"names": []}, None, 0)
+    assert net.ask(reply) == 1
+    assert [letter.behaviour for letter in net.there.scheduler.dead_letters.last] == ["gone", "typed"]
+    assert peer.under_way == 0
+    assert actor.lines == ["fine"]
+
+
+def test_an_error_of_another_version_is_an_error(net: Net) -> None:
+    log, _ = net.remote(Log)
+    asked = [log.slow(1), log.slow(1)]
+    numbers = [_pending(net, reply) for reply in asked]
+    replies = [(numbers[0], None, ("UnknownBehaviour", "a", "b", "c")), (numbers[1], None, ("FromTheFuture", 7))]
+    net.ends[1].write(encode(Kind.REPLIES, net.here.mailman.codec.encode((1, replies))))
+    net.settle()
+    assert isinstance(asked[0].error, UnknownBehaviour)
+    assert type(asked[1].error) is ActorError
+
+
+def _pending(net: Net, reply: Any) -> int:
+    net.here.settle()
+    (peer,) = net.here.mailman.peers
+    return next(key for key, entry in peer.pending.items() if entry[1] is reply)
+
+
+def test_a_reply_that_nobody_holds_goes_out_as_a_tell(net: Net) -> None:
+    log, actor = net.remote(Log)
+    kept = log.add(1)
+    log.add(2)
+    answers: list[Any] = []
+    log.add(3).on_done(lambda reply: answers.append(reply.result()))
+    net.here.settle()
+    (peer,) = net.here.mailman.peers
+    assert len(peer.pending) == 2
+    net.settle()
+    assert (kept.result(), answers, actor.lines) == (1, [3], [1, 2, 3])
+
+
+# --- Late and foreign replies
+
+
+def test_a_late_reply_is_dropped_and_counted(net: Net) -> None:
+    log, _ = net.remote(Log)
+    reply = log.slow(10)
+    net.settle()
+    reply.fail(ActorDead(1, "timed out"))
+    net.there.advance(10)
+    net.settle()
+    assert net.here.scheduler.late_replies == 1
+    with pytest.raises(ActorDead):
+        reply.result()
+
+
+@pytest.mark.parametrize(("incarnation", "correlation"), [(2, None), (1, 999)])
+def test_a_reply_for_another_incarnation_or_an_unknown_ask_reaches_nobody(
+    net: Net, incarnation: int, correlation: int | None
+) -> None:
+    log, _ = net.remote(Log)
+    reply = log.slow(10)
+    number = _pending(net, reply) if correlation is None else correlation
+    payload = net.here.mailman.codec.encode((incarnation, [(number, "not for you")]))
+    net.ends[1].write(encode(Kind.REPLIES, payload))
+    net.settle()
+    assert not reply.done
+    assert net.here.scheduler.late_replies == 1
+
+
+# --- Loss
+
+
+def test_when_a_process_dies_each_pending_ask_is_told_and_each_tell_counted(net: Net) -> None:
+    log, _ = net.remote(Log)
+    answered = log.add(0)
+    assert net.ask(answered) == 1
+    asks = [log.slow(1), log.add(1)]
+    for number in range(5):
+        log.add(number)
+    net.here.settle()
+    net.kill()
+    for reply in asks:
+        with pytest.raises(ActorDead, match="lost"):
+            reply.result()
+    assert net.here.scheduler.dead_letters.count == 5
+    assert net.here.mailman.undelivered == 5
+    # And so is what is sent to it from then on.
+    late = log.add(1)
+    with pytest.raises(ActorDead):
+        late.result()
+    assert net.here.scheduler.dead_letters.count == 6
+
+
+def test_what_arrived_before_the_death_counts_as_handled(net: Net) -> None:
+    log, _ = net.remote(Log)
+    for number in range(5):
+        log.add(number)
+    net.here.settle()
+    net.ends[1].deliver()
+    net.there.settle()
+    net.kill()
+    assert net.here.scheduler.dead_letters.count == 0
+
+
+def test_half_a_frame_of_a_dead_process_harms_nobody(net: Net) -> None:
+    log, _ = net.remote(Log)
+    reply = log.add("x" * 1000)
+    net.here.settle()
+    net.ends[1].deliver()
+    net.there.settle()
+    net.ends[0].lose(keep=10)
+    place = net.there.scheduler.place
+    net.here.mailman.lose(place.scheduler, place.incarnation, "signal 9")
+    with pytest.raises(ActorDead):
+        reply.result()
+    # Its successor has a link of its own, which begins with a whole frame.
+    net.there = Side(1, incarnation=2)
+    net.link()
+    again, _ = net.remote(Log)
+    assert net.ask(again.add(1)) == 1
+    assert net.here.reports == []
+
+
+def test_a_frame_that_cannot_be_read_ends_the_link(net: Net) -> None:
+    log, _ = net.remote(Log)
+    reply = log.slow(1)
+    net.settle()
+    net.ends[1].write(encode(Kind.MESSAGES, b"\xc1 is no msgpack"))
+    net.settle()
+    with pytest.raises(ActorDead, match="cannot be read"):
+        reply.result()
+    assert net.here.mailman.peers == []
+
+
+def test_messages_for_an_incarnation_whose_link_is_on_its_way_wait_for_it() -> None:
+    here, there = Side(0), Side(1)
+    log = here.scheduler.ref(Log, id_of(there.spawn(Log)))
+    reply = log.add("early")
+    here.settle()
+    net = Net.__new__(Net)
+    net.here, net.there = here, there
+    net.link()
+    assert net.ask(reply) == 1
+
+
+@pytest.mark.parametrize("end", ["its successor comes", "nobody comes"])
+def test_messages_for_an_incarnation_that_never_comes_are_told(end: str) -> None:
+    here = Side(0)
+    log = here.scheduler.ref(Log, actor_id(0, 3, 1, 7))
+    reply = log.add("early")
+    here.settle()
+    if end == "its successor comes":
+        here.mailman.attach(3, 2, memory_pair()[0])
+    else:
+        here.advance(3)
+    with pytest.raises(ActorDead):
+        reply.result()
+
+
+def test_an_older_incarnation_than_the_one_we_know_is_dead() -> None:
+    here = Side(0)
+    here.mailman.attach(1, 5, memory_pair()[0])
+    reply = here.scheduler.ref(Log, actor_id(0, 1, 4, 7)).add(1)
+    with pytest.raises(ActorDead):
+        reply.result()
+    assert here.scheduler.dead_letters.count == 1
+
+
+# --- Monitors
+
+
+def test_a_monitor_is_told_of_a_death_in_another_process_and_of_the_loss_of_one(net: Net) -> None:
+    one, _ = net.remote(Log)
+    two, _ = net.remote(Log)
+    watcher = net.here.spawn(Watcher)
+    seen = net.here.scheduler.cells[id_of(watcher)].actor.seen
+    watcher.watch(one)
+    watcher.watch(two)
+    net.settle()
+    one.stop()
+    net.settle()
+    assert [(ref, reason.kind) for ref, reason in seen] == [(one, "normal")]
+    net.kill()
+    assert [(ref, reason.kind) for ref, reason in seen] == [(one, "normal"), (two, "lost")]
+    watcher.watch(two)
+    net.here.settle()
+    assert [reason.kind for _, reason in seen] == ["normal", "lost", "lost"]
+
+
+def test_the_monitor_of_an_actor_that_is_no_more_is_told_at_once(net: Net) -> None:
+    gone = net.here.scheduler.ref(Log, ActorId(actor_id(0, 1, 1, 12345)))
+    watcher = net.here.spawn(Watcher)
+    watcher.watch(gone)
+    net.settle()
+    assert [ref for ref, _ in net.here.scheduler.cells[id_of(watcher)].actor.seen] == [gone]
+
+
+# --- Pressure
+
+
+def test_a_full_mailbox_over_there_loses_nothing_of_a_muting_class(net: Net) -> None:
+    log, actor = net.remote(Log)
+    for number in range(1000):
+        log.add(number)
+    net.settle()
+    assert actor.lines == list(range(1000))
+    assert net.there.scheduler.dead_letters.count == 0
+
+
+def test_a_sending_actor_is_muted_while_too_much_is_under_way_and_goes_on_later(net: Net) -> None:
+    log, actor = net.remote(Log)
+    times = 3 * WINDOW
+    net.here.spawn(Sender, log, times).go()
+    net.here.settle()
+    (peer,) = net.here.mailman.peers
+    assert peer.under_way <= WINDOW + 200
+    assert net.here.scheduler.muted == 1
+    net.settle()
+    assert len(actor.lines) == times
+    assert actor.lines == sorted(actor.lines, reverse=True)
+
+
+def test_who_is_no_actor_gets_overloaded_past_the_window(net: Net) -> None:
+    log, _ = net.remote(Log)
+    for number in range(WINDOW):
+        log.add(number)
+    with pytest.raises(Overloaded):
+        log.add("too much")
+    net.settle()
+    assert log.add("again") is not None
+
+
+def test_a_muted_sender_is_let_go_when_nothing_moves_and_refused_at_the_double(net: Net) -> None:
+    log, _ = net.remote(Log)
+    sender = net.here.spawn(Sender, log, 10 * WINDOW)
+    sender.go()
+    for _ in range(1000):
+        net.here.advance(1)
+        if not net.here.scheduler.cells:
+            break
+    # It sent on, until a send was refused, which it did not expect.
+    assert [type(error) for _, error in net.here.reports] == [MailboxFull]
+    (peer,) = net.here.mailman.peers
+    assert peer.under_way == 2 * WINDOW
+
+
+# --- Names
+
+
+def test_names_are_claimed_and_given_up_through_the_node(net: Net) -> None:
+    ref = net.here.scheduler.spawn(Log, name="log")
+    packed = pack(id_of(ref))
+    assert net.here.said == [Claim("log", packed, class_path(Log))]
+    net.there.mailman.heard(Named("log", packed, class_path(Log)))
+    found = net.there.scheduler.whereis("log")
+    found.add("from there")
+    net.settle()
+    assert net.here.scheduler.cells[id_of(ref)].actor.lines == ["from there"]
+    net.there.mailman.heard(Named("log"))
+    assert net.there.scheduler.whereis("log") is None
+    ref.stop()
+    net.settle()
+    assert net.here.said[1:] == [Unclaim("log", packed, "it died")]
+
+
+def test_a_name_that_another_one_holds_is_not_kept(net: Net) -> None:
+    net.here.scheduler.spawn(Log, name="log")
+    holder = net.there.spawn(Log)
+    net.here.mailman.heard(Named("log", pack(id_of(holder)), class_path(Log)))
+    assert id_of(net.here.scheduler.whereis("log")) == id_of(holder)
+
+
+# --- The codec's own
+
+
+def test_only_behaviours_with_annotations_that_msgpack_does_not_keep_are_converted() -> None:
+    assert conversion(Log.add) is None
+    assert conversion(Log.hand) is None
+    assert conversion(Log.typed) is not None
+
+
+@pytest.mark.parametrize("path", ["no.such.module:A", "dataclasses:Nothing", "dataclasses:field", "dataclasses", ""])
+def test_a_class_that_is_not_there_is_named(path: str) -> None:
+    with pytest.raises(LookupError):
+        find_class(path)
