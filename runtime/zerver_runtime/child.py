@@ -1,0 +1,241 @@
+"""A forked process from the inside: a scheduler on a loop, its links, its listeners, and what the Node tells it."""
+
+from __future__ import annotations
+
+import asyncio
+import faulthandler
+import inspect
+import os
+import select
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias
+
+from zerver_runtime import control
+from zerver_runtime.codec import find_class
+from zerver_runtime.control_socket import ControlSocket
+from zerver_runtime.ids import Place, pack
+from zerver_runtime.link import SocketLink
+from zerver_runtime.listener import Listeners
+from zerver_runtime.mailman import Mailman
+from zerver_runtime.node_config import STACK_SIGNAL, Inheritance, NodeConfig
+from zerver_runtime.reactor.loop import Turns, new_loop
+from zerver_runtime.ref import id_of
+from zerver_runtime.scheduler import Scheduler
+from zerver_runtime.scheduler_view import Class
+
+__all__ = ["BOOT_FAILED", "NODE_GONE", "Boot", "SchedulerContext", "run_child"]
+
+BOOT_FAILED = 3
+NODE_GONE = 4
+"""Exit codes: the boot raised; the Node is not there any more."""
+
+_DRAIN_LOOK = 0.01  # seconds between looks at whether all is quiet
+
+
+class SchedulerContext:
+    """What a boot gets, and what the process runs with afterwards. Everything in it belongs to the loop's thread.
+
+    Set `context.listeners.on_connection` to serve; add to `context.on_drain` what is to be awaited before the process
+    may end, once its listeners are closed.
+    """
+
+    def __init__(self, inheritance: Inheritance) -> None:
+        self.place: Place = inheritance.place
+        self.kind: Class = inheritance.kind
+        self.config: NodeConfig = inheritance.config
+        self.loop = new_loop()
+        self.turns = Turns(self.loop)
+        self.scheduler = Scheduler(self.place, time.monotonic_ns, self.turns.wake, report=_report)
+        self.mailman = Mailman(self.scheduler, self.say)
+        self.scheduler.mailman = self.mailman
+        self.listeners = Listeners(self.loop, inheritance.listeners)
+        self.on_drain: list[Callable[[], Awaitable[object] | None]] = []
+        self._control = ControlSocket(inheritance.control, control.from_node)
+        self._writing = False
+        self._wanted: dict[int, Callable[[control.Placed], None]] = {}
+        self._correlations = 0
+        self._draining: asyncio.Task[None] | None = None
+        self._code: int | None = None
+
+    # --- For the application
+
+    def spawn_elsewhere(
+        self,
+        path: str,
+        args: tuple[object, ...],
+        done: Callable[[control.Placed], None],
+        *,
+        affinity: str = "none",
+        name: str | None = None,
+    ) -> None:
+        """Have the Node place an actor ("module:Class") on the least busy scheduler of a class, maybe this one.
+        `done(placed)` is called once: with the actor's id (packed), or with why there is none."""
+        self._correlations += 1
+        self._wanted[self._correlations] = done
+        arguments = self.mailman.codec.encode((args, None))
+        self.say(control.Wanted(self._correlations, path, arguments, affinity, name))
+
+    # --- Life
+
+    def run(self, boot: Boot | None) -> int:
+        """Boot, serve until told to stop, and return the exit code."""
+        asyncio.set_event_loop(self.loop)
+        try:
+            booted = boot(self) if boot is not None else None
+            if inspect.isawaitable(booted):
+                self.loop.run_until_complete(_awaited(booted))
+        except Exception as error:
+            traceback.print_exc()
+            self.say(control.BootFailed(f"{type(error).__name__}: {error}"))
+            self._say_last()
+            return BOOT_FAILED
+        self.loop.add_reader(self._control.socket, self._hear)
+        self.say(control.Ready())
+        self.turns.attach(self.scheduler)
+        self._beat()
+        self.loop.run_forever()
+        self.turns.close()
+        self.mailman.close()
+        self.listeners.close_all()
+        self._control.close()
+        return self._code or 0
+
+    def say(self, word: control.ToNode) -> None:
+        """Tell the Node."""
+        self._control.send(word)
+        self._write()
+
+    def _write(self) -> None:
+        written = self._control.flush()
+        if written and self._writing:
+            self.loop.remove_writer(self._control.socket)
+        elif not written and not self._writing:
+            self.loop.add_writer(self._control.socket, self._write)
+        self._writing = not written
+        if self._control.lost:
+            self._end(NODE_GONE)
+
+    def _say_last(self) -> None:
+        while not self._control.flush():
+            select.select([], [self._control.socket], [], 1.0)
+
+    def _beat(self) -> None:
+        self.mailman.look()
+        found = self.scheduler.statistics()
+        load = found.queued + sum(peer.under_way for peer in self.mailman.peers)
+        self.say(control.Beat(load, found.handled, found.dead_letters))
+        self.loop.call_later(self.config.limits.heartbeat, self._beat)
+
+    def _end(self, code: int) -> None:
+        if self._code is None:
+            self._code = code
+            self.loop.stop()
+
+    # --- What the Node says
+
+    def _hear(self) -> None:
+        for word, fd in self._control.receive():
+            self._heard(word, fd)
+        if self._control.lost:
+            self.loop.remove_reader(self._control.socket)
+            self._end(NODE_GONE)
+
+    def _heard(self, word: control.FromNode, fd: int | None) -> None:
+        match word:
+            case control.Peer(slot, incarnation):
+                if fd is not None:
+                    link = SocketLink(self.loop, socket.socket(fileno=fd), around=self.turns.around)
+                    self.mailman.attach(slot, incarnation, link)
+            case control.PeerLost(slot, incarnation, why):
+                self.mailman.lose(slot, incarnation, why)
+            case control.Serve(number):
+                self.listeners.serve(number)
+            case control.Yield(number):
+                self.listeners.leave(number)
+            case control.Close(number):
+                self.listeners.close(number)
+            case control.Spawn(request, path, arguments, name):
+                self._spawn(request, path, arguments, name)
+            case control.Placed(correlation):
+                done = self._wanted.pop(correlation, None)
+                if done is not None:
+                    self.scheduler.post(lambda: done(word))
+            case control.Named():
+                self.mailman.heard(word)
+            case control.Drain():
+                if self._draining is None:
+                    self._draining = self.loop.create_task(self._drain())
+            case control.Halt():
+                self._end(0)
+
+    def _spawn(self, request: int, path: str, arguments: bytes, name: str | None) -> None:
+        try:
+            kind = find_class(path)
+            args, kwargs = self.mailman.codec.arguments(arguments)
+            self.mailman.grant(name)
+            with self.scheduler:
+                ref = self.scheduler.spawn(kind, args, kwargs, name=name)
+        except Exception as error:
+            self.say(control.Spawned(request, b"", f"{type(error).__name__}: {error}"))
+        else:
+            self.say(control.Spawned(request, pack(id_of(ref))))
+        finally:
+            self.mailman.grant(None)
+
+    async def _drain(self) -> None:
+        self.listeners.close_all()
+        for begun in [ended() for ended in self.on_drain]:
+            if begun is not None:
+                try:
+                    await begun
+                except Exception as error:
+                    _report("a drain", error)
+        self._end_when_quiet()
+
+    def _end_when_quiet(self) -> None:
+        """What has been sent to its actors, or by them, is still worked off; timers are not waited for."""
+        if self.scheduler.statistics().queued or any(peer.busy for peer in self.mailman.peers):
+            self.loop.call_later(_DRAIN_LOOK, self._end_when_quiet)
+        else:
+            self._end(0)
+
+    def __repr__(self) -> str:
+        return f"<SchedulerContext {self.kind} {self.place.scheduler}.{self.place.incarnation}>"
+
+
+Boot: TypeAlias = Callable[[SchedulerContext], object]
+"""Prepares a new scheduler process. May be a coroutine function. What it raises fails the boot."""
+
+
+def run_child(inheritance: Inheritance, boot: Boot | None) -> int:
+    """What a forked process runs. Returns its exit code."""
+    # Whether the process hangs or crashes, the Node gets the stacks.
+    faulthandler.register(STACK_SIGNAL, file=inheritance.stack, all_threads=True)
+    faulthandler.enable(file=inheritance.stack)
+    if inheritance.kind == "compute":
+        return _run_compute(inheritance)
+    return SchedulerContext(inheritance).run(boot)
+
+
+def _run_compute(inheritance: Inheritance) -> int:
+    """A compute worker without work: supervised, and ended as the others are."""
+    node = ControlSocket(inheritance.control, control.from_node)
+    node.send(control.Ready())
+    while not node.lost:
+        written = node.flush()
+        select.select([node.socket], [] if written else [node.socket], [])
+        if any(isinstance(word, control.Drain | control.Halt) for word, _ in node.receive()):
+            return 0
+    return NODE_GONE
+
+
+async def _awaited(booted: Awaitable[object]) -> object:
+    return await booted
+
+
+def _report(where: str, error: BaseException) -> None:
+    sys.stderr.write(f"scheduler process {os.getpid()}: {where}: {type(error).__name__}: {error}\n")

@@ -1,0 +1,368 @@
+"""Programs that start a Node; run as `python node_programs.py NAME ARGUMENT...`, each in a process of its own.
+
+What is to be asserted comes out as lines of JSON. Counters live in memory that all processes share, so that they
+outlive a kill -9.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import random
+import signal
+import socket
+import struct
+import sys
+import time
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from zerver_runtime.actor import Actor, behaviour
+from zerver_runtime.child import SchedulerContext
+from zerver_runtime.listener import open_tcp
+from zerver_runtime.message import ActorDead, ActorError, MailboxFull, ReplyTimeout
+from zerver_runtime.node_config import NodeConfig
+from zerver_runtime.node_words import NodeLimits
+from zerver_runtime.process import run_node
+
+QUICK = NodeLimits(restart_first=0.001, restart_cap=0.01, intensity=10_000, heartbeat=0.2)
+
+
+def say(**fields: Any) -> None:
+    os.write(1, (json.dumps(fields) + "\n").encode())
+
+
+def log(text: str) -> None:
+    say(log=text)
+
+
+def descriptors(pid: int | str) -> int:
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+class Shared:
+    """Counters in memory shared with all processes forked later."""
+
+    def __init__(self, size: int) -> None:
+        self._memory = mmap.mmap(-1, size * 8)
+
+    def __getitem__(self, at: int) -> int:
+        value: int = struct.unpack_from("q", self._memory, at * 8)[0]
+        return value
+
+    def __setitem__(self, at: int, value: int) -> None:
+        struct.pack_into("q", self._memory, at * 8, value)
+
+
+HANDLED, BROKEN, DISORDER, PID, INCARNATION = 0, 100, 200, 300, 400
+shared = Shared(1000)
+
+
+def run(config: NodeConfig, boot: Callable[[SchedulerContext], Any], log: Callable[[str], None] = log) -> None:
+    code = run_node(config, boot, log)
+    say(exit=code)
+
+
+def until(context: SchedulerContext, condition: Callable[[], Any], then: Callable[[], None]) -> None:
+    """On the loop, call `then` once the condition holds."""
+    if condition():
+        with context.scheduler:
+            then()
+    else:
+        context.loop.call_later(0.005, until, context, condition, then)
+
+
+# --- kill -9 under load
+
+
+class Sink(Actor):
+    def __init__(self, slot: int) -> None:
+        self.slot = slot
+        self.last = 0
+
+    @behaviour
+    def take(self, number: int, payload: bytes, check: int) -> int:
+        shared[HANDLED + self.slot] += 1
+        if zlib.crc32(payload) != check:
+            shared[BROKEN + self.slot] += 1
+        if number <= self.last:
+            shared[DISORDER + self.slot] += 1
+        self.last = number
+        return number
+
+
+class Counter(Actor):
+    def __init__(self, start: int) -> None:
+        self.total = start
+
+    @behaviour
+    def add(self, amount: int) -> int:
+        self.total += amount
+        return self.total
+
+
+class Storm(Actor):
+    """Sends to the sinks without end, and kills their processes."""
+
+    def __init__(self, context: SchedulerContext, kills: int) -> None:
+        self.context = context
+        self.kills = kills
+        self.killed = self.sent = self.errors = self.asked = self.answered = self.told = self.local = self.wrong = 0
+        self.mark = {1: 0, 2: 0}
+        self.blob = random.Random(7).randbytes(3000)
+        self.baseline: tuple[int, int] | None = None
+        self.began = time.monotonic()
+
+    @behaviour
+    def go(self) -> None:
+        scheduler = self.context.scheduler
+        for slot in (1, 2):
+            sink = scheduler.whereis(f"sink{slot}")
+            if sink is None:
+                continue
+            for _ in range(50):
+                self.sent += 1
+                payload = self.blob[: self.sent % 3000]
+                try:
+                    reply = sink.take(self.sent, payload, zlib.crc32(payload))
+                except MailboxFull:
+                    self.errors += 1
+                    continue
+                if self.sent % 10 == 0:
+                    self.asked += 1
+                    number = self.sent
+                    reply.notify(lambda reply, number=number: self.answer(reply, number))
+        if self.baseline is None and all(scheduler.whereis(f"sink{slot}") for slot in (1, 2)):
+            self.baseline = (descriptors("self"), descriptors(os.getppid()))
+        self.kill()
+        if self.killed < self.kills:
+            self.send_after(0.001, self.go)
+        else:
+            until(self.context, self.quiet, self.report)
+
+    def kill(self) -> None:
+        victim = 1 + self.killed % 2
+        sink = self.context.scheduler.whereis(f"sink{victim}")
+        if sink is not None and shared[HANDLED + victim] > self.mark[victim] + 200 and self.baseline is not None:
+            self.mark[victim] = shared[HANDLED + victim]
+            self.killed += 1
+            os.kill(shared[PID + victim], signal.SIGKILL)
+            # Not again before the new one serves.
+            del self.context.scheduler.names_elsewhere[f"sink{victim}"]
+
+    def answer(self, reply: Any, number: int) -> None:
+        if reply.error is None:
+            self.answered += 1
+            self.wrong += reply.value != number
+        else:
+            self.told += isinstance(reply.error, ActorDead)
+
+    def quiet(self) -> bool:
+        scheduler, mailman = self.context.scheduler, self.context.mailman
+        return (
+            self.asked == self.answered + self.told
+            and not any(peer.busy for peer in mailman.peers)
+            and len(mailman.peers) == 3
+            and all(scheduler.whereis(name) for name in ("sink1", "sink2", "counter"))
+            and descriptors("self") == self.baseline[0]
+        )
+
+    def report(self) -> None:
+        children = Path(f"/proc/{os.getppid()}/task/{os.getppid()}/children").read_text().split()
+        states = [Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] for pid in children]
+
+        def counted(reply: Any) -> None:
+            say(
+                killed=self.killed, sent=self.sent, errors=self.errors, asked=self.asked, answered=self.answered,
+                told=self.told, wrong=self.wrong, handled=shared[HANDLED + 1] + shared[HANDLED + 2],
+                dead=self.context.scheduler.dead_letters.count, undelivered=self.context.mailman.undelivered,
+                broken=shared[BROKEN + 1] + shared[BROKEN + 2], disorder=shared[DISORDER + 1] + shared[DISORDER + 2],
+                children=len(children), zombies=states.count("Z"), counter=reply.error is None,
+                incarnations=[shared[INCARNATION + slot] for slot in range(4)],
+                descriptors=[self.baseline, (descriptors("self"), descriptors(os.getppid()))],
+                seconds=time.monotonic() - self.began,
+            )  # fmt: skip
+            os.kill(os.getppid(), signal.SIGTERM)
+
+        self.context.scheduler.whereis("counter").add(1).on_done(counted)
+
+
+def storm(kills: int) -> None:
+    def boot(context: SchedulerContext) -> None:
+        slot = context.place.scheduler
+        shared[PID + slot] = os.getpid()
+        shared[INCARNATION + slot] = context.place.incarnation
+        with context.scheduler:
+            if slot in (1, 2):
+                context.scheduler.spawn(Sink, (slot,), name=f"sink{slot}")
+            elif slot == 0:
+                context.scheduler.spawn(Storm, (context, kills)).go()
+
+    actors = {"counter": ("__main__:Counter", (5,), "efficiency")}
+    run(NodeConfig(performance=3, actors=actors, limits=QUICK), boot, lambda text: None)
+
+
+# --- asks
+
+
+class Echo(Actor):
+    @behaviour
+    async def echo(self, token: int, delay: float) -> int:
+        if delay:
+            await self.sleep(delay)
+        return token
+
+
+class Asker(Actor):
+    def __init__(self, context: SchedulerContext, number: int, times: int, results: dict[str, int]) -> None:
+        self.context, self.number, self.times, self.results = context, number, times, results
+        self.random = random.Random(number)
+
+    @behaviour
+    async def go(self) -> None:
+        whereis = self.context.scheduler.whereis
+        results = self.results
+        for turn in range(self.times):
+            token = self.number * 1_000_000 + turn
+            slow = turn % 10 == 3
+            kind = "slow" if slow else "quick"
+            name = f"{kind}{self.random.choice((1, 2))}.{self.random.randrange(40)}"
+            while (echo := whereis(name)) is None:
+                await self.sleep(0.01)
+            delay = 0.05 if slow else self.random.choice((0, 0, 0.001, 0.003))
+            try:
+                got = await echo.echo(token, delay).with_timeout(0.02 if slow else 5)
+            except ReplyTimeout:
+                results["timed out"] += 1
+            except ActorDead:
+                results["dead"] += 1
+            except ActorError as error:
+                say(log=f"ask: {error}")
+                results["error"] += 1
+            else:
+                results["right" if got == token else "wrong"] += 1
+        results["askers"] -= 1
+
+
+def asks(total: int, askers: int) -> None:
+    results = {"right": 0, "wrong": 0, "timed out": 0, "dead": 0, "error": 0, "askers": askers, "kills": 0}
+
+    def boot(context: SchedulerContext) -> None:
+        slot = context.place.scheduler
+        shared[PID + slot] = os.getpid()
+        with context.scheduler:
+            if slot in (1, 2):
+                for number in range(40):
+                    for kind in ("quick", "slow"):
+                        context.scheduler.spawn(Echo, name=f"{kind}{slot}.{number}")
+            elif slot == 0:
+                for number in range(askers):
+                    context.scheduler.spawn(Asker, (context, number, total // askers, results)).go()
+                kill(context)
+                until(context, lambda: not results["askers"], lambda: report(context))
+
+    def kill(context: SchedulerContext) -> None:
+        if results["askers"]:
+            victim = 1 + results["kills"] % 2
+            if context.scheduler.whereis(f"slow{victim}.39") is not None:
+                results["kills"] += 1
+                os.kill(shared[PID + victim], signal.SIGKILL)
+                context.scheduler.names_elsewhere.pop(f"slow{victim}.39")
+            context.loop.call_later(0.7, kill, context)
+
+    def report(context: SchedulerContext) -> None:
+        say(**results, late=context.scheduler.late_replies, pending=context.mailman.statistics()["pending"])
+        os.kill(os.getppid(), signal.SIGTERM)
+
+    run(NodeConfig(performance=3, efficiency=0, limits=QUICK), boot, lambda text: None)
+
+
+# --- connections
+
+
+def serve(performance: int, folder: str, restart_first: float) -> None:
+    """Answers each connection with slot, incarnation and what the file `version` said at boot."""
+    listeners = open_tcp("127.0.0.1", 0, performance)
+    say(port=listeners[0].getsockname()[1])
+    limits = NodeLimits(restart_first=restart_first, restart_cap=restart_first, heartbeat=0.1)
+
+    def boot(context: SchedulerContext) -> None:
+        version = (Path(folder) / "version").read_text()
+        if version == "broken":
+            raise ValueError("this version does not boot")
+        place = context.place
+
+        def answer(connection: socket.socket, listener: int) -> None:
+            connection.sendall(f"{place.scheduler} {place.incarnation} {listener} {version}".encode())
+            connection.close()
+
+        context.listeners.on_connection = answer
+        say(booted=[place.scheduler, place.incarnation], pid=os.getpid(), kind=context.kind)
+
+    run(NodeConfig(performance=performance, listeners=listeners, limits=limits), boot)
+
+
+# --- a scheduler that no longer yields
+
+
+class Spinner(Actor):
+    @behaviour
+    def spin_for_ever(self) -> None:
+        while True:
+            pass
+
+
+def stuck() -> None:
+    def boot(context: SchedulerContext) -> None:
+        place = context.place
+        say(booted=[place.scheduler, place.incarnation])
+        if place[1:] == (1, 1):
+            with context.scheduler:
+                context.scheduler.spawn(Spinner).spin_for_ever()
+        elif place[1:] == (1, 2):
+            context.loop.call_later(0.1, os.kill, os.getppid(), signal.SIGTERM)
+
+    limits = NodeLimits(heartbeat=0.05, stuck_after=0.5, replace_after=1.2, restart_first=0.001)
+    run(NodeConfig(performance=2, efficiency=0, limits=limits), boot)
+
+
+# --- the processes as they are
+
+
+def plain(performance: int, compute: int) -> None:
+    """Idles; each line of log tells what the Node has imported."""
+    foreign = ("uvloop", "starlette", "uvicorn", "aiohttp", "zerver")
+
+    def boot(context: SchedulerContext) -> None:
+        import decimal  # stands for an application
+
+        assert decimal
+        until(
+            context,
+            lambda: len(context.mailman.peers) == performance and all(p.link for p in context.mailman.peers),
+            lambda: say(linked=context.place.scheduler, uvloop="uvloop" in sys.modules, pid=os.getpid()),
+        )
+
+    def tell(text: str) -> None:
+        say(log=text, imported=[name for name in foreign if name in sys.modules])
+
+    listeners = open_tcp("127.0.0.1", 0, performance)
+    config = NodeConfig(performance=performance, compute=compute, listeners=listeners, limits=QUICK)
+    run(config, boot, tell)
+
+
+def broken() -> None:
+    def boot(context: SchedulerContext) -> None:
+        raise RuntimeError("no database")
+
+    run(NodeConfig(performance=1, efficiency=0, limits=QUICK), boot)
+
+
+if __name__ == "__main__":
+    arguments = [
+        float(one) if "." in one and one[0] != "/" else int(one) if one.isdigit() else one for one in sys.argv[2:]
+    ]
+    globals()[sys.argv[1]](*arguments)
