@@ -25,13 +25,13 @@ T5 = TypeVar("T5")
 T6 = TypeVar("T6")
 T7 = TypeVar("T7")
 T8 = TypeVar("T8")
-R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 
 _Waiting = Literal["all", "all_required"]
 _Racing = Literal["any", "first_success"]
 
 
-class Asking(Generic[R]):
+class Asking(Generic[R_co]):
     """What ``await`` is applied to: the Need, on its way to the interpreter."""
 
     __slots__ = ("need", "single")
@@ -40,8 +40,9 @@ class Asking(Generic[R]):
         self.need = need
         self.single = single
 
-    def __await__(self) -> Generator[Asking[R], R, R]:
-        return (yield self)
+    def __await__(self) -> Generator[Asking[R_co], Any, R_co]:  # Any: else mypy takes 'x: str = await need(...)' for Any
+        value: R_co = yield self
+        return value
 
 
 @overload
