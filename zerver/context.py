@@ -25,8 +25,8 @@ __all__ = ["CtxView", "Declares", "RequestState", "Sources"]
 
 T = TypeVar("T")
 D = TypeVar("D")
-R_co = TypeVar("R_co", covariant=True, default=Never)
-W_co = TypeVar("W_co", covariant=True, default=Never)
+R_contra = TypeVar("R_contra", contravariant=True, default=Never)
+W_contra = TypeVar("W_contra", contravariant=True, default=Never)
 
 _MISSING: Final[Any] = client_input.MISSING
 
@@ -95,7 +95,7 @@ class RequestState:
         self.values[slot] = value
 
 
-class CtxView(Generic[R_co, W_co]):
+class CtxView(Generic[R_contra, W_contra]):
     """What a step sees of its request: ``CtxView[Reads, Writes]``, each a slot, a union of slots, or ``Never``
     (the default).
 
@@ -112,7 +112,7 @@ class CtxView(Generic[R_co, W_co]):
 
     # Slots
 
-    def require(self, slot: Key[R_co, T]) -> T:
+    def require(self, slot: Key[R_contra, T]) -> T:
         """The value of a slot.
 
         :raises UndeclaredSlot: the step does not declare that it reads the slot.
@@ -129,7 +129,7 @@ class CtxView(Generic[R_co, W_co]):
                 "missing, or make an earlier step or required effect write it"
             ) from None
 
-    def optional(self, slot: Key[R_co, T]) -> T | None:
+    def optional(self, slot: Key[R_contra, T]) -> T | None:
         """The value of a slot, or ``None`` where nothing has set it.
 
         :raises UndeclaredSlot: the step does not declare that it reads the slot.
@@ -138,7 +138,7 @@ class CtxView(Generic[R_co, W_co]):
             raise _undeclared(self._step, slot, "reads")
         return self._state.values.get(slot)
 
-    def put(self, slot: Key[W_co, T], value: T) -> None:
+    def put(self, slot: Key[W_contra, T], value: T) -> None:
         """Set a slot. The step that wrote it may overwrite it.
 
         :raises UndeclaredSlot: the step does not declare that it writes the slot.
