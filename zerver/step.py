@@ -126,10 +126,11 @@ def continuation(fn: Any) -> CompiledStep:
     """
     known = _known(fn)
     if known is None:
-        if getattr(fn, "__closure__", None):
+        if isinstance(fn, types.FunctionType) and fn.__closure__:
             return _closure(fn)
         known = _compile(fn, {})
-        _keep(fn, known)
+        if isinstance(fn, (types.FunctionType, types.MethodType)):  # a partial may be made for one request
+            _keep(fn, known)
     return known
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import gc
 from collections.abc import Callable
 from typing import Any, Never
@@ -839,18 +840,55 @@ async def asks_and_awaits(ctx: CtxView[Never, B]) -> Decision:
     return Continue()
 
 
+def shows(here: float, ctx: CtxView[A]) -> Decision:
+    return Done.json([ctx.require(A), here])
+
+
+class Shows:
+    def __init__(self, here: float) -> None:
+        self.here = here
+
+    def __call__(self, ctx: CtxView[A]) -> Decision:
+        return Done.json([ctx.require(A), self.here])
+
+    def method(self, ctx: CtxView[A]) -> Decision:
+        return self(ctx)
+
+
+def asks_in(form: str) -> Callable[[CtxView[Never, A]], Decision]:
+    def ask_in_form(ctx: CtxView[Never, A]) -> Decision:
+        here = ctx.elapsed
+        then: Any = {"partial": functools.partial(shows, here), "object": Shows(here), "method": Shows(here).method}[
+            form
+        ]
+        return Need([effect(A)], then=then)
+
+    return ask_in_form
+
+
+@pytest.mark.parametrize("form", ["partial", "object", "method"])
+def test_a_continuation_may_be_made_for_one_request_in_any_form(form: str) -> None:
+    for _ in range(2):
+        driver = Driver(asks_in(form))
+        driver.answer(ok("a"))
+        assert (driver.body, driver.bugs) == (b'["a",0.0]', [])
+
+
 def test_a_request_leaves_nothing_to_the_garbage_collector() -> None:
     """No reference cycles: what a request held is gone when the engine lets go of it."""
     model = Driver(asks_and_awaits, asks_in_a_closure)
+    forms = [Driver(asks_in(form)).run.steps for form in ("partial", "object", "method")]
     around = Surroundings(clock=lambda: 0, sources=FakeSources(), render=render)
 
-    def run(*inputs: Input) -> None:
-        execution = Execution(model.run.steps, model.run.state.request, around, 0, 1)
+    def run(*inputs: Input, steps: Any = model.run.steps) -> None:
+        execution = Execution(steps, model.run.state.request, around, 0, 1)
         for event in (Start(), *inputs, Closed()):
             advance(execution, event)
         assert execution.phase is Phase.CLOSED
 
     def run_all() -> None:
+        for steps in forms:
+            run(Settled(1, 0, 1, ok("a")), steps=steps)
         run(Settled(1, 0, 1, ok(1)), Settled(2, 0, 1, ok("a")))
         run(Settled(1, 0, 1, ok(1)), Settled(2, 0, 1, failed()))
         run(Settled(1, 0, 1, failed()))
