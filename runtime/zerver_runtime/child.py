@@ -125,6 +125,7 @@ class SchedulerContext:
 
     def _beat(self) -> None:
         self.mailman.look()
+        self.listeners.resume()
         found = self.scheduler.statistics()
         load = found.queued + sum(peer.under_way for peer in self.mailman.peers)
         self.say(control.Beat(load, found.handled, found.dead_letters))

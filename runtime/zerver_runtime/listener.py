@@ -78,6 +78,7 @@ class Listeners:
         self._loop = loop
         self._sockets = dict(sockets)
         self._serving: set[int] = set()
+        self._paused: set[int] = set()  # of those: waiting for descriptors to be free again
         self.on_connection: Callable[[socket.socket, int], None] | None = None
         self.accepted = 0
 
@@ -101,7 +102,14 @@ class Listeners:
         """Accept no more, keep it open."""
         if number in self._serving:
             self._serving.discard(number)
+            self._paused.discard(number)
             self._loop.remove_reader(self._sockets[number].fileno())
+
+    def resume(self) -> None:
+        """Try again where descriptors had run out. To be called now and then."""
+        while self._paused:
+            number = self._paused.pop()
+            self._loop.add_reader(self._sockets[number].fileno(), self._accept, number, _ACCEPT)
 
     def close(self, number: int) -> None:
         """Accept all that waits, then close. Every process that has a copy does this, so the last one to close a
@@ -126,7 +134,11 @@ class Listeners:
             except OSError as error:
                 if error.errno in _GONE:
                     continue
-                return  # no descriptors left: those that wait are taken when some are free again
+                # No descriptors left, and a listener that stays readable would keep the loop from all else.
+                if number in self._serving:
+                    self._loop.remove_reader(listener.fileno())
+                    self._paused.add(number)
+                return
             connection.setblocking(False)
             self.accepted += 1
             if self.on_connection is None:

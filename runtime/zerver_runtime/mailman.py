@@ -6,36 +6,31 @@ its sender, or counted as a dead letter.
 
 from __future__ import annotations
 
-import inspect
-from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
 import msgspec
 
-from zerver_runtime.behaviour import Behaviour
 from zerver_runtime.cell import Cell
-from zerver_runtime.codec import Codec, Conversion, conversion, find_class
+from zerver_runtime.codec import Codec, find_class
 from zerver_runtime.control import Claim, Named, ToNode, Unclaim
 from zerver_runtime.ids import ActorId, Place, actor_id, pack, place, show, unpack
+from zerver_runtime.inbox import Inbox
 from zerver_runtime.link import Link
 from zerver_runtime.message import (
     ActorDead,
     ExitReason,
     MailboxFull,
     Overloaded,
-    UnknownBehaviour,
-    decode_error,
 )
 from zerver_runtime.packet import Kind
-from zerver_runtime.peer import WINDOW, Ask, Incoming, Messages, Peer, Replies
+from zerver_runtime.peer import WINDOW, Peer
 from zerver_runtime.reply import Reply
 from zerver_runtime.scheduler import Scheduler
 
 __all__ = ["Mailman", "Transport"]
 
 _SERIAL = 40
-_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 _LONGEST_HOLD = 1.0
 """Seconds for which a sender stays muted at most: two actors that each wait for the other would do so for ever."""
@@ -70,16 +65,12 @@ class Mailman:
         self._transport = transport
         self._here = scheduler.place
         self.codec = Codec(scheduler.ref)
-        self._messages = self.codec.decoder(Messages)
-        self._replies = self.codec.decoder(Replies)
+        self._inbox = Inbox(scheduler, self.codec)
         self._peers: dict[int, Peer] = {}  # by the part of an id that says where
         self._lost: set[int] = set()
         self._newest: dict[int, int] = {}  # slot -> the newest incarnation that we were told of
         self._correlations = 0
         self._claimed: dict[str, ActorId] = {}
-        self._conversions: dict[tuple[type[Any], str], Conversion | None] = {}
-        self._routes: dict[tuple[type[Any], str], tuple[Behaviour[Any, Any, Any], int]] = {}
-        self._first = actor_id(*scheduler.place, 0)
         self._granted: str | None = None
         self.undelivered = 0  # messages that a sibling took with it when it died
 
@@ -191,7 +182,7 @@ class Mailman:
     def flush(self) -> None:
         for peer in self._peers.values():
             if peer.parked:
-                self._unpark(peer)
+                self._inbox.unpark(peer)
             peer.flush()
 
     # --- In
@@ -218,11 +209,11 @@ class Mailman:
         try:
             for kind, payload in peer.decoder.feed(data):
                 if kind is Kind.MESSAGES:
-                    self._take_messages(peer, payload)
+                    self._inbox.messages(peer, payload)
                 elif kind is Kind.REPLIES:
-                    self._take_replies(peer, payload)
+                    self._inbox.replies(peer, payload)
                 elif kind is Kind.HANDLED:
-                    peer.acknowledged = max(peer.acknowledged, int.from_bytes(payload, "little"))
+                    peer.acknowledged = max(peer.acknowledged, min(peer.sent, int.from_bytes(payload, "little")))
                     if peer.held:
                         self._relieve(peer)
         except (msgspec.MsgspecError, LookupError, ValueError) as error:
@@ -232,115 +223,6 @@ class Mailman:
             self._break(peer, str(peer.decoder.error))
         if peer.handled != handled:
             self._rouse()  # the turn after it writes what there is to say
-
-    def _take_messages(self, peer: Peer, payload: bytes) -> None:
-        messages, asks = self._messages.decode(payload)
-        wanted = dict(asks) if asks else None
-        scheduler = self._scheduler
-        first = self._first
-        cells = scheduler.cells
-        parked = peer.parked
-        routes = self._routes
-        answer: Any = peer
-        for index, message in enumerate(messages):
-            serial = message.serial
-            if not serial:
-                self._take_system(peer, message)
-                continue
-            if wanted is not None:
-                answer = Ask(peer, wanted[index]) if index in wanted else peer
-            target = first + serial
-            cell = cells.get(target)
-            if cell is not None and message.kwargs is None and not parked:
-                # The straight way: nothing has to be converted or filled in, and the ring has room.
-                args = message.args
-                count = cell.count
-                if count < cell.limit:
-                    found = routes.get((cell.kind, message.behaviour))
-                    if found is not None and found[1] == len(args):
-                        cell.ring[(cell.head + count) & cell.mask] = (found[0], args, None, answer)
-                        cell.count = count + 1
-                        if not cell.state:
-                            scheduler.ready(cell)
-                        continue
-            if parked and target in parked:
-                parked[ActorId(target)].append((message, answer))
-            elif cell is not None and _no_room(cell):
-                parked[ActorId(target)] = deque([(message, answer)])
-            else:
-                self._deliver(ActorId(target), cell, message, answer)
-
-    def _deliver(self, target: ActorId, cell: Cell | None, message: Incoming, answer: Any) -> None:
-        args, kwargs = message.args, message.kwargs
-        if cell is not None:
-            key = (cell.kind, message.behaviour)
-            if key not in self._conversions:
-                self._learn(*key)
-            change = self._conversions[key]
-            if change is not None:
-                try:
-                    args, kwargs = change.arguments(args, kwargs)
-                except msgspec.ValidationError as error:
-                    self._scheduler.dead_letters.add(target, message.behaviour, str(error))
-                    answer.fail(UnknownBehaviour(str(cell), message.behaviour, str(error)))
-                    return
-        self._scheduler.deliver(target, message.behaviour, args, kwargs, answer)
-
-    def _learn(self, kind: type[Any], name: str) -> None:
-        """How messages for a behaviour have to be treated: which may go the straight way, which are converted."""
-        found = getattr(kind, name, None)
-        change = conversion(found) if isinstance(found, Behaviour) else None
-        self._conversions[kind, name] = change
-        if isinstance(found, Behaviour) and (change is None or change.positional is None):
-            parameters = list(inspect.signature(found.fn).parameters.values())[1:]
-            if all(one.kind in _POSITIONAL for one in parameters):
-                self._routes[kind, name] = (found, len(parameters))
-
-    def _unpark(self, peer: Peer) -> None:
-        """Messages for a mailbox that was full: their senders are slowed down by their window, so they are not lost."""
-        for target, waiting in list(peer.parked.items()):
-            cell = self._scheduler.cells.get(target)
-            while waiting and (cell is None or not _no_room(cell)):
-                self._deliver(target, cell, *waiting.popleft())
-            if not waiting:
-                del peer.parked[target]
-
-    def _take_replies(self, peer: Peer, payload: bytes) -> None:
-        incarnation, replies = self._replies.decode(payload)
-        for reply in replies:
-            entry = peer.pending.pop(reply.correlation, None) if incarnation == self._here.incarnation else None
-            if entry is None:
-                self._scheduler.late_replies += 1
-            elif reply.error is not None:
-                entry[1].fail(decode_error(reply.error))
-            else:
-                self._settle(entry[1], reply.value)
-
-    def _settle(self, reply: Reply[Any], value: Any) -> None:
-        kind: Any = getattr(reply.source, "kind", None)
-        found = getattr(kind, reply.behaviour, None)
-        change = conversion(found) if isinstance(found, Behaviour) else None
-        if change is not None and change.result is not None:
-            try:
-                value = msgspec.convert(value, change.result)
-            except msgspec.ValidationError as error:
-                reply.fail(UnknownBehaviour(str(reply.source), reply.behaviour, f"its return value: {error}"))
-                return
-        reply.settle(value)
-
-    def _take_system(self, peer: Peer, message: Incoming) -> None:
-        monitors = self._scheduler.monitors
-        match message.behaviour, message.args:
-            case "monitor", (bytes(watcher), bytes(target)):
-                monitors.add(unpack(watcher), unpack(target))
-            case "demonitor", (bytes(watcher), bytes(target)):
-                monitors.remove(unpack(watcher), unpack(target))
-            case "down", (bytes(watcher), bytes(target), str(kind), str(text)):
-                peer.watches.discard((unpack(watcher), unpack(target)))
-                reason = msgspec.convert({"kind": kind, "text": text}, ExitReason)
-                monitors.down(unpack(watcher), unpack(target), reason)
-            case _:
-                raise ValueError(f"{message.behaviour!r} is no system message")
 
     # --- Pressure
 
@@ -420,12 +302,7 @@ class Mailman:
             scheduler.dead_letters.add(
                 ActorId(peer.first), f"{peer.under_way} messages", f"under way when its process was lost: {why}"
             )
-        for waiting in peer.parked.values():
-            # Nobody is left to hear of it, but they have come: they are handled.
-            while waiting:
-                message, answer = waiting.popleft()
-                target = ActorId(self._first + message.serial)
-                self._deliver(target, scheduler.cells.get(target), message, answer)
+        self._inbox.parked_lost(peer)
         self._release(peer)
         for watcher, target in list(peer.watches):
             scheduler.monitors.down(watcher, target, ExitReason("lost", why))
@@ -448,12 +325,6 @@ class Mailman:
 
     def __repr__(self) -> str:
         return f"<Mailman of {self._here}: {len(self._peers)} peers>"
-
-
-def _no_room(cell: Cell) -> bool:
-    # A muted actor's mailbox does not empty, and waiting for it may be waiting for ourselves.
-    policy = cell.policy
-    return cell.count >= policy.bound and policy.full == "mute" and not cell.mutes
 
 
 def _nothing() -> None:

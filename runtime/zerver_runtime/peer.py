@@ -143,7 +143,9 @@ class Peer:
                 self._codec.encode_into((serial, behaviour, args, kwargs), messages, -1)
         except (TypeError, ValueError, OverflowError, NotImplementedError, msgspec.MsgspecError):
             del messages[before:]
-            raise self._codec.blame(behaviour, (), (*args, *(kwargs or {}).values())) from None
+            found = getattr(getattr(reply and reply.source, "kind", None), behaviour, None)
+            names = (*getattr(found, "names", ())[: len(args)], *(kwargs or {}))
+            raise self._codec.blame(behaviour, names, (*args, *(kwargs or {}).values())) from None
         if len(messages) - before > MOST // 2:
             del messages[before:]
             raise NotPlainData(behaviour, "the whole", f"longer than {MOST // 2} bytes; pass large data by other ways")

@@ -22,11 +22,13 @@ from typing import Any
 
 from zerver_runtime.actor import Actor, behaviour
 from zerver_runtime.child import SchedulerContext
+from zerver_runtime.ids import place, unpack
 from zerver_runtime.listener import open_tcp
 from zerver_runtime.message import ActorDead, ActorError, MailboxFull, ReplyTimeout
 from zerver_runtime.node_config import NodeConfig
 from zerver_runtime.node_words import NodeLimits
 from zerver_runtime.process import run_node
+from zerver_runtime.ref import id_of
 
 QUICK = NodeLimits(restart_first=0.001, restart_cap=0.01, intensity=10_000, heartbeat=0.2)
 
@@ -203,6 +205,62 @@ def storm(kills: int) -> None:
 
     actors = {"counter": ("__main__:Counter", (5,), "efficiency")}
     run(NodeConfig(performance=3, actors=actors, limits=QUICK), boot, lambda text: None)
+
+
+# --- placement
+
+
+def places() -> None:
+    """The driver asks a named actor that is killed with its process, and spawns actors by affinity."""
+    seen: dict[str, Any] = {}
+
+    def boot(context: SchedulerContext) -> None:
+        slot = context.place.scheduler
+        shared[PID + slot] = os.getpid()
+        if slot == 0:
+            found(context, lambda reply: killed(context, reply.result()))
+        elif slot == 2:
+            # On the loop, so after the Node has been told that this process is ready.
+            incarnation = context.place.incarnation
+            context.loop.call_soon(lambda: context.scheduler.spawn(Counter, (0,), name=f"ready{incarnation}"))
+
+    def found(context: SchedulerContext, then: Callable[[Any], None]) -> None:
+        def ask() -> None:
+            counter = context.scheduler.whereis("counter")
+            seen["counter"] = place(id_of(counter))
+            counter.add(1).on_done(then)
+
+        until(context, lambda: context.scheduler.whereis("counter"), ask)
+
+    def killed(context: SchedulerContext, total: int) -> None:
+        say(total=total, place=seen["counter"])
+        os.kill(shared[PID + seen["counter"].scheduler], signal.SIGKILL)
+        until(
+            context,
+            lambda: (new := context.scheduler.whereis("counter")) and place(id_of(new)) != seen["counter"],
+            lambda: found(context, lambda reply: again(context, reply.result())),
+        )
+
+    def again(context: SchedulerContext, total: int) -> None:
+        say(total=total, place=seen["counter"])
+        until(context, lambda: context.scheduler.whereis("ready2"), lambda: spawn(context))
+
+    def spawn(context: SchedulerContext) -> None:
+        def placed(word: Any) -> None:
+            ref = context.scheduler.ref(Counter, unpack(word.actor))
+            ref.add(1).on_done(lambda reply: refused(context, reply.result(), place(unpack(word.actor))))
+
+        context.spawn_elsewhere("__main__:Counter", (40,), placed, affinity="efficiency")
+
+    def refused(context: SchedulerContext, total: int, there: Any) -> None:
+        def done(word: Any) -> None:
+            say(total=total, place=there, why=word.why)
+            os.kill(os.getppid(), signal.SIGTERM)
+
+        context.spawn_elsewhere("__main__:Nobody", (), done)
+
+    actors = {"counter": ("__main__:Counter", (5,), "efficiency")}
+    run(NodeConfig(performance=2, actors=actors, limits=QUICK), boot, lambda text: None)
 
 
 # --- asks

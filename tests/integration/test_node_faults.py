@@ -46,6 +46,19 @@ def test_no_reply_of_100_000_asks_reaches_another_caller() -> None:
     assert found["error"] == 0
 
 
+def test_a_supervised_actor_comes_back_on_another_scheduler_and_its_name_finds_it() -> None:
+    with program("places") as node:
+        first = node.expect(lambda line: line.get("total") == 6)
+        assert first["place"] == [0, 2, 1]  # the efficiency scheduler, as it prefers
+        second = node.expect(lambda line: line.get("total") == 6, after=1)
+        assert second["place"] != first["place"]
+        # Spawned by affinity through the Node, and used from here; a class that is not there says so.
+        third = node.expect(lambda line: line.get("total") == 41)
+        assert third["place"] == [0, 2, 2]
+        assert "there is no actor class '__main__:Nobody'" in third["why"]
+        assert node.end() == 0
+
+
 def test_a_stuck_scheduler_is_reported_with_its_stack_and_replaced() -> None:
     with program("stuck") as node:
         node.expect_log("has not yielded")

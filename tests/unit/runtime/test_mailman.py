@@ -447,6 +447,22 @@ def test_a_sending_actor_is_muted_while_too_much_is_under_way_and_goes_on_later(
     assert actor.lines == sorted(actor.lines, reverse=True)
 
 
+def test_a_full_link_mutes_its_senders_and_what_waits_stays_bounded() -> None:
+    net = Net()
+    net.ends = memory_pair(bound=20_000, capacity=1000)
+    net.here.mailman.close()
+    net.there = Side(1, incarnation=2)
+    net.here.mailman.attach(1, 2, net.ends[0])
+    net.there.mailman.attach(0, 1, net.ends[1])
+    log, actor = net.remote(Log)
+    net.here.spawn(Sender, log, 20_000).go()
+    net.here.settle()
+    assert not net.ends[0].writable
+    assert len(net.ends[0]._waiting) < 20_000 + 64 * 1024
+    net.settle()
+    assert len(actor.lines) == 20_000
+
+
 def test_who_is_no_actor_gets_overloaded_past_the_window(net: Net) -> None:
     log, _ = net.remote(Log)
     for number in range(WINDOW):

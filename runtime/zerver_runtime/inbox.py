@@ -1,0 +1,157 @@
+"""What comes out of a link: messages into mailboxes, replies to those who asked, and the runtime's own words."""
+
+from __future__ import annotations
+
+import inspect
+from collections import deque
+from typing import Any
+
+import msgspec
+
+from zerver_runtime.behaviour import Behaviour
+from zerver_runtime.cell import Cell
+from zerver_runtime.codec import Codec, Conversion, conversion
+from zerver_runtime.ids import ActorId, actor_id, unpack
+from zerver_runtime.message import ExitReason, UnknownBehaviour, decode_error
+from zerver_runtime.peer import Ask, Incoming, Messages, Peer, Replies
+from zerver_runtime.reply import Reply
+from zerver_runtime.scheduler import Scheduler
+
+__all__ = ["Inbox"]
+
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+class Inbox:
+    """Of one scheduler, for all its peers. What a frame cannot be raises msgspec.MsgspecError, LookupError or
+    ValueError; what a single message cannot be is a dead letter, and told to who asked."""
+
+    def __init__(self, scheduler: Scheduler, codec: Codec) -> None:
+        self._scheduler = scheduler
+        self._here = scheduler.place
+        self._first = actor_id(*scheduler.place, 0)
+        self._message_decoder = codec.decoder(Messages)
+        self._reply_decoder = codec.decoder(Replies)
+        self._conversions: dict[tuple[type[Any], str], Conversion | None] = {}
+        self._routes: dict[tuple[type[Any], str], tuple[Behaviour[Any, Any, Any], int]] = {}
+
+    def parked_lost(self, peer: Peer) -> None:
+        """Its process is gone. Nobody is left to hear of what waits here for a mailbox, but it has come: deliver it."""
+        for target, waiting in peer.parked.items():
+            while waiting:
+                self.deliver(target, self._scheduler.cells.get(target), *waiting.popleft())
+
+    def messages(self, peer: Peer, payload: bytes) -> None:
+        messages, asks = self._message_decoder.decode(payload)
+        wanted = dict(asks) if asks else None
+        scheduler = self._scheduler
+        first = self._first
+        cells = scheduler.cells
+        parked = peer.parked
+        routes = self._routes
+        answer: Any = peer
+        for index, message in enumerate(messages):
+            serial = message.serial
+            if not serial:
+                self._take_system(peer, message)
+                continue
+            if wanted is not None:
+                answer = Ask(peer, wanted[index]) if index in wanted else peer
+            target = first + serial
+            cell = cells.get(target)
+            if cell is not None and message.kwargs is None and not parked:
+                # The straight way: nothing has to be converted or filled in, and the ring has room.
+                args = message.args
+                count = cell.count
+                if count < cell.limit:
+                    found = routes.get((cell.kind, message.behaviour))
+                    if found is not None and found[1] == len(args):
+                        cell.ring[(cell.head + count) & cell.mask] = (found[0], args, None, answer)
+                        cell.count = count + 1
+                        if not cell.state:
+                            scheduler.ready(cell)
+                        continue
+            if parked and target in parked:
+                parked[ActorId(target)].append((message, answer))
+            elif cell is not None and _no_room(cell):
+                parked[ActorId(target)] = deque([(message, answer)])
+            else:
+                self.deliver(ActorId(target), cell, message, answer)
+
+    def deliver(self, target: ActorId, cell: Cell | None, message: Incoming, answer: Any) -> None:
+        args, kwargs = message.args, message.kwargs
+        if cell is not None:
+            key = (cell.kind, message.behaviour)
+            if key not in self._conversions:
+                self._learn(*key)
+            change = self._conversions[key]
+            if change is not None:
+                try:
+                    args, kwargs = change.arguments(args, kwargs)
+                except msgspec.ValidationError as error:
+                    self._scheduler.dead_letters.add(target, message.behaviour, str(error))
+                    answer.fail(UnknownBehaviour(str(cell), message.behaviour, str(error)))
+                    return
+        self._scheduler.deliver(target, message.behaviour, args, kwargs, answer)
+
+    def _learn(self, kind: type[Any], name: str) -> None:
+        """How messages for a behaviour have to be treated: which may go the straight way, which are converted."""
+        found = getattr(kind, name, None)
+        change = conversion(found) if isinstance(found, Behaviour) else None
+        self._conversions[kind, name] = change
+        if isinstance(found, Behaviour) and (change is None or change.positional is None):
+            parameters = list(inspect.signature(found.fn).parameters.values())[1:]
+            if all(one.kind in _POSITIONAL for one in parameters):
+                self._routes[kind, name] = (found, len(parameters))
+
+    def unpark(self, peer: Peer) -> None:
+        """Messages for a mailbox that was full: their senders are slowed down by their window, so they are not lost."""
+        for target, waiting in list(peer.parked.items()):
+            cell = self._scheduler.cells.get(target)
+            while waiting and (cell is None or not _no_room(cell)):
+                self.deliver(target, cell, *waiting.popleft())
+            if not waiting:
+                del peer.parked[target]
+
+    def replies(self, peer: Peer, payload: bytes) -> None:
+        incarnation, replies = self._reply_decoder.decode(payload)
+        for reply in replies:
+            entry = peer.pending.pop(reply.correlation, None) if incarnation == self._here.incarnation else None
+            if entry is None:
+                self._scheduler.late_replies += 1
+            elif reply.error is not None:
+                entry[1].fail(decode_error(reply.error))
+            else:
+                self._settle(entry[1], reply.value)
+
+    def _settle(self, reply: Reply[Any], value: Any) -> None:
+        kind: Any = getattr(reply.source, "kind", None)
+        found = getattr(kind, reply.behaviour, None)
+        change = conversion(found) if isinstance(found, Behaviour) else None
+        if change is not None and change.result is not None:
+            try:
+                value = msgspec.convert(value, change.result)
+            except msgspec.ValidationError as error:
+                reply.fail(UnknownBehaviour(str(reply.source), reply.behaviour, f"its return value: {error}"))
+                return
+        reply.settle(value)
+
+    def _take_system(self, peer: Peer, message: Incoming) -> None:
+        monitors = self._scheduler.monitors
+        match message.behaviour, message.args:
+            case "monitor", (bytes(watcher), bytes(target)):
+                monitors.add(unpack(watcher), unpack(target))
+            case "demonitor", (bytes(watcher), bytes(target)):
+                monitors.remove(unpack(watcher), unpack(target))
+            case "down", (bytes(watcher), bytes(target), str(kind), str(text)):
+                peer.watches.discard((unpack(watcher), unpack(target)))
+                reason = msgspec.convert({"kind": kind, "text": text}, ExitReason)
+                monitors.down(unpack(watcher), unpack(target), reason)
+            case _:
+                raise ValueError(f"{message.behaviour!r} is no system message")
+
+
+def _no_room(cell: Cell) -> bool:
+    # A muted actor's mailbox does not empty, and waiting for it may be waiting for ourselves.
+    policy = cell.policy
+    return cell.count >= policy.bound and policy.full == "mute" and not cell.mutes
