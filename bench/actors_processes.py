@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -20,8 +21,9 @@ from zerver_runtime.child import SchedulerContext
 from zerver_runtime.mailbox import MailboxPolicy
 from zerver_runtime.node_config import NodeConfig
 from zerver_runtime.process import run_node
+from zerver_runtime.reactor.loop import new_loop
 
-__all__ = ["one_way", "round_trips"]
+__all__ = ["bare_round_trips", "one_way", "round_trips"]
 
 PAYLOAD = b"x" * 64
 
@@ -62,12 +64,22 @@ class Source(Actor):
         if left > 200:
             self.burst(left - 200)
 
+
+class Asker(Actor):
+    running = 0
+
+    def __init__(self, sink: Sink) -> None:
+        self.sink = sink
+
     @behaviour
-    async def ask(self, times: int) -> None:
+    async def ask(self, times: int, total: int) -> None:
+        Asker.running += 1
         began = time.perf_counter()
         for _ in range(times):
             await self.sink.echo(PAYLOAD)
-        _report(times / (time.perf_counter() - began))
+        Asker.running -= 1
+        if not Asker.running:
+            _report(total / (time.perf_counter() - began))
 
 
 def _report(rate: float) -> None:
@@ -75,38 +87,73 @@ def _report(rate: float) -> None:
     os.kill(os.getppid(), signal.SIGTERM)
 
 
-def _boot(context: SchedulerContext, what: str, count: int) -> None:
+def _boot(context: SchedulerContext, what: str, count: int, at_once: int) -> None:
     if context.place.scheduler != 0:
         return
 
     def look() -> None:
         sink: Any = context.scheduler.whereis("sink")
-        if sink is None or sink._cell.id == 0:
+        if sink is None:
             context.loop.call_later(0.01, look)
             return
         with context.scheduler:
-            source = context.scheduler.spawn(Source, (sink,))
             if what == "one_way":
                 sink.begin(count)
-                source.burst(count)
+                context.scheduler.spawn(Source, (sink,)).burst(count)
             else:
-                source.ask(count)
+                for _ in range(at_once):
+                    context.scheduler.spawn(Asker, (sink,)).ask(count // at_once, count)
 
     look()
 
 
-def _run(what: str, count: int) -> None:
+def _run(what: str, count: int, at_once: int = 1) -> None:
     # The sink is the only actor that wants the efficiency class, so it is in the other process.
     config = NodeConfig(
         performance=1, efficiency=1, nice=0, actors={"sink": ("bench.actors_processes:Sink", (), "efficiency")}
     )
-    run_node(config, lambda context: _boot(context, what, count), log=lambda text: None)
+    run_node(config, lambda context: _boot(context, what, count, at_once), log=lambda text: None)
 
 
-def _measure(what: str, count: int) -> float:
-    done = subprocess.run(
-        [sys.executable, "-m", "bench.actors_processes", what, str(count)], capture_output=True, check=True, timeout=120
-    )
+def _bare(times: int) -> None:
+    """The same bytes between two loops with nothing of ours between them: what the machine allows."""
+    ends = socket.socketpair()
+    child = os.fork()
+    end = ends[0] if child else ends[1]
+    (ends[1] if child else ends[0]).close()
+    end.setblocking(False)
+    loop = new_loop()
+    left = times
+    began = time.perf_counter()
+
+    def come() -> None:
+        nonlocal left
+        data = end.recv(4096)
+        if not data:
+            loop.stop()
+        elif child:
+            left -= 1
+            if left:
+                end.send(data)
+            else:
+                loop.stop()
+        else:
+            end.send(data)
+
+    loop.add_reader(end.fileno(), come)
+    if child:
+        end.send(PAYLOAD)
+    loop.run_forever()
+    if not child:
+        os._exit(0)
+    print(json.dumps(times / (time.perf_counter() - began)))
+    end.close()
+    os.waitpid(child, 0)
+
+
+def _measure(what: str, *arguments: int) -> float:
+    command = [sys.executable, "-m", "bench.actors_processes", what, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, check=True, timeout=120)
     return float(json.loads(done.stdout.splitlines()[0]))
 
 
@@ -115,14 +162,25 @@ def one_way(messages: int = 1_000_000) -> float:
     return _measure("one_way", messages)
 
 
-def round_trips(times: int = 50_000) -> float:
-    """Asks per second, 64 bytes there and back, one after the other."""
-    return _measure("round_trips", times)
+def round_trips(times: int = 50_000, at_once: int = 32) -> float:
+    """Asks per second, 64 bytes there and back, with so many under way at once."""
+    return _measure("round_trips", times, at_once)
+
+
+def bare_round_trips(times: int = 20_000) -> float:
+    """The same, one at a time, between two bare loops: with idle CPUs it measures how fast the machine wakes one."""
+    return _measure("bare", times)
 
 
 if __name__ == "__main__":
-    if len(sys.argv) == 3:
-        _run(sys.argv[1], int(sys.argv[2]))
+    if len(sys.argv) > 2:
+        numbers = [int(one) for one in sys.argv[2:]]
+        if sys.argv[1] == "bare":
+            _bare(*numbers)
+        else:
+            _run(sys.argv[1], *numbers)
     else:
-        print(f"one way      {one_way():>12,.0f} messages/s  (at least 300,000; goal 800,000)")
-        print(f"round trips  {round_trips():>12,.0f} /s          (at least 25,000)")
+        print(f"one way                        {one_way():>10,.0f} messages/s  (at least 300,000; goal 800,000)")
+        print(f"round trips, 32 at once        {round_trips():>10,.0f} /s          (at least 25,000)")
+        print(f"round trips, one at a time     {round_trips(20_000, 1):>10,.0f} /s")
+        print(f"  of two bare loops            {bare_round_trips():>10,.0f} /s          (what the machine allows)")
