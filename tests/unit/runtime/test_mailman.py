@@ -329,6 +329,28 @@ def test_what_arrived_before_the_death_counts_as_handled(net: Net) -> None:
     assert net.here.scheduler.dead_letters.count == 0
 
 
+def test_what_it_had_still_written_is_read_before_its_loss_is_told(net: Net) -> None:
+    log, _ = net.remote(Log)
+    reply = log.add(1)
+    net.here.settle()
+    net.ends[1].deliver()
+    net.there.settle()  # the answer is on the wire
+    net.kill()
+    assert reply.result() == 1
+
+
+def test_a_sender_that_was_muted_for_a_process_goes_on_when_that_is_lost(net: Net) -> None:
+    log, _ = net.remote(Log)
+    times = 2 * WINDOW
+    sender = net.here.spawn(Sender, log, times)
+    sender.go()
+    net.here.settle()
+    assert net.here.scheduler.cells[id_of(sender)].actor.left > 0
+    net.kill()
+    assert net.here.scheduler.cells[id_of(sender)].actor.left == 0
+    assert net.here.scheduler.dead_letters.count == times
+
+
 def test_half_a_frame_of_a_dead_process_harms_nobody(net: Net) -> None:
     log, _ = net.remote(Log)
     reply = log.add("x" * 1000)
