@@ -12,10 +12,11 @@ run: $(VENV)/.run
 	$(BIN)/zerver serve examples.todo.app:app
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest tests/unit tests/integration
+	$(BIN)/python -m pytest tests/unit -n 2
+	$(BIN)/python -m pytest tests/integration
 
 unit: $(VENV)/.test
-	$(BIN)/python -m pytest tests/unit
+	$(BIN)/python -m pytest tests/unit -n 2
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

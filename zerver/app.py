@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import re
 import sys
@@ -12,47 +13,28 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, overload
 
 import msgspec
 
-from .config import Config
+from .config import Config, load_config
 from .decision import Step
 from .effect import Effect
-from .error import AppError, DefinitionError, Error
+from .error import AppError, DefinitionError
 from .pipeline import Pipeline, check_pipeline
-from .request import Request
-from .response import Response
 from .routing import RouteError, Router
+from .site import AsgiApp, Mount, OnError, Site
 from .step import CompiledStep, compile_step
 
 if TYPE_CHECKING:
     from .effectors.base import Effector
     from .server.asgi import AsgiServer
 
-__all__ = ["App", "AsgiApp", "Lifespan", "Mount", "OnError", "Registrar", "Report", "Site"]
+__all__ = ["App", "Lifespan", "Registrar", "Report"]
 
 F = TypeVar("F", bound=Step)
 
-AsgiApp: TypeAlias = Callable[[Any, Any, Any], Any]
 Lifespan: TypeAlias = Callable[["App"], AbstractAsyncContextManager[Any]]
-OnError: TypeAlias = Callable[[Error, Request], Response]
 
 _SLUG = re.compile(r"[a-z0-9]+(?:[-_][a-z0-9]+)*")
 _METHOD = re.compile(r"[A-Z]+")
 _DAY = 86_400  # seconds; as limits.deadline in the configuration
-
-
-class Mount(msgspec.Struct, frozen=True):
-    """An ASGI app below a path. ``path`` has no slash at its end; empty is the root."""
-
-    path: str
-    app: AsgiApp
-
-
-class Site(msgspec.Struct, frozen=True):
-    """A frozen app: what engines serve."""
-
-    router: Router[Pipeline]
-    mounts: tuple[Mount, ...]
-    """The longest path first."""
-    warnings: tuple[str, ...]
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -206,7 +188,8 @@ class App:
             for pipeline, route in self._pipelines():
                 router.add(route.method, route.path, pipeline)
             mounts = tuple(sorted(self._mounts, key=lambda mount: len(mount.path), reverse=True))
-            self._site = Site(router, mounts, report.warnings)
+            lifespan = None if self.lifespan is None else functools.partial(self.lifespan, self)
+            self._site = Site(router, mounts, self.effectors, lifespan, self.on_error, report.warnings)
         return self._site
 
     def _pipelines(self) -> list[tuple[Pipeline, _Route]]:
@@ -223,7 +206,7 @@ class App:
         if not self._servers:
             from .server.asgi import AsgiServer  # at the first use: declaring an app needs no server
 
-            self._servers.append(AsgiServer(self))
+            self._servers.append(AsgiServer(self.site, lambda: self.config or load_config()))
         # The first, always: loops of two threads may have made one each.
         await self._servers[0](scope, receive, send)
 

@@ -63,7 +63,8 @@ class RequestState:
     nanoseconds of the engine's monotonic clock."""
 
     __slots__ = (
-        "deadline_ns", "errors", "exits", "form", "given", "query", "request", "sources", "started_ns", "values", "writers",
+        "deadline_ns", "errors", "exits", "form", "given", "query", "request", "sources", "started_ns", "values",
+        "writers",
     )  # fmt: skip
 
     def __init__(self, request: Request, sources: Sources, started_ns: int, deadline_ns: int) -> None:

@@ -40,7 +40,8 @@ class Asking(Generic[R_co]):
         self.need = need
         self.single = single
 
-    def __await__(self) -> Generator[Asking[R_co], Any, R_co]:  # Any: else mypy takes 'x: str = await need(...)' for Any
+    # Any as what is sent: else mypy takes 'x: str = await need(...)' for Any.
+    def __await__(self) -> Generator[Asking[R_co], Any, R_co]:
         value: R_co = yield self
         return value
 

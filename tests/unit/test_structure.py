@@ -16,10 +16,20 @@ PURE = (
     "zerver.slot", "zerver.effect", "zerver.error", "zerver.decision", "zerver.context", "zerver.step",
     "zerver.step_source", "zerver.need", "zerver.request", "zerver.client_input", "zerver.codec", "zerver.execution",
     "zerver.interpreter", "zerver.signals", "zerver.pipeline", "zerver.routing", "zerver.path_template",
-    "zerver.effects", "zerver.effect_results", "zerver.faults", "zerver.lax", "zerver.multipart", "zerver.trace.events", "zerver.config.settings", "zerver.config.merge", "zerver.config.rules",
-    "zerver_runtime.outcome", "zerver_runtime.reactor.join", "zerver_runtime.reactor.retry",
-    "zerver_runtime.reactor.breaker", "zerver_runtime.reactor.bulkhead", "zerver_runtime.reactor.budget",
-    "zerver_runtime.reactor.dispatcher",
+    "zerver.effects", "zerver.effect_results", "zerver.faults", "zerver.lax", "zerver.multipart",
+    "zerver.trace.events", "zerver.config.settings", "zerver.config.merge", "zerver.config.rules",
+    "zerver_runtime.outcome", "zerver_runtime.ids", "zerver_runtime.message", "zerver_runtime.reply",
+    "zerver_runtime.mailbox", "zerver_runtime.discipline", "zerver_runtime.run_queue", "zerver_runtime.plain_data",
+    "zerver_runtime.dead_letters", "zerver_runtime.behaviour", "zerver_runtime.ref", "zerver_runtime.cell",
+    "zerver_runtime.suspended", "zerver_runtime.elsewhere", "zerver_runtime.monitors", "zerver_runtime.timer",
+    "zerver_runtime.mailman_protocol", "zerver_runtime.scheduler", "zerver_runtime.actor",
+    "zerver_runtime.supervisor", "zerver_runtime.packet", "zerver_runtime.control", "zerver_runtime.node_words",
+    "zerver_runtime.scheduler_view", "zerver_runtime.node", "zerver_runtime.placement", "zerver_runtime.codec",
+    "zerver_runtime.peer", "zerver_runtime.inbox", "zerver_runtime.mailman", "zerver_runtime.reactor.join",
+    "zerver_runtime.reactor.retry", "zerver_runtime.reactor.breaker", "zerver_runtime.reactor.bulkhead",
+    "zerver_runtime.reactor.budget", "zerver_runtime.reactor.dispatcher", "zerver_runtime.reactor.attempt",
+    "zerver_runtime.reactor.ticket", "zerver_runtime.reactor.target", "zerver_runtime.reactor.surroundings",
+    "zerver_runtime.reactor.effector", "zerver_runtime.testing.clock",
 )  # fmt: skip
 IMPURE_IMPORTS = {
     "aiohttp", "asyncio", "concurrent", "multiprocessing", "queue", "random", "secrets", "select", "selectors",
@@ -140,6 +150,15 @@ def test_every_module_says_what_it_exports(name: str) -> None:
         t.id for node in module.body if isinstance(node, ast.Assign) for t in node.targets if isinstance(t, ast.Name)
     }
     defined |= {n.target.id for n in module.body if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name)}
+    defined |= {
+        name.id
+        for node in module.body
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Tuple)
+        for name in target.elts
+        if isinstance(name, ast.Name)
+    }
     defined |= {
         alias.asname or alias.name
         for node in (inner for outer in module.body for inner in (outer.body if isinstance(outer, ast.If) else [outer]))

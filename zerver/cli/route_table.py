@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import textwrap
 
-from ..app import AsgiApp, Site
+from ..site import AsgiApp, Site
 
 __all__ = ["route_table"]
 

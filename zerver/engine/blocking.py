@@ -68,9 +68,10 @@ class BlockingEngine:
         """Exchanges that are not closed, or have exit callbacks or effects still to run."""
         self._idle: asyncio.Future[None] | None = None
 
-    def begin(self, pipeline: Pipeline, request: Request) -> Exchange:
-        """Begin to answer a request. Its :attr:`Exchange.answer` is done when there is a response."""
-        exchange = Exchange(self, pipeline, request)
+    def begin(self, pipeline: Pipeline, request: Request, started_ns: int) -> Exchange:
+        """Begin to answer a request that began to arrive at ``started_ns``; its deadline counts from there. Its
+        :attr:`Exchange.answer` is done when there is a response."""
+        exchange = Exchange(self, pipeline, request, started_ns)
         self.live.add(exchange)
         exchange.begin()
         return exchange
@@ -110,11 +111,10 @@ class Exchange:
         "_timer", "_waiting", "answer", "run",
     )  # fmt: skip
 
-    def __init__(self, engine: BlockingEngine, pipeline: Pipeline, request: Request) -> None:
-        started = engine.around.clock()
+    def __init__(self, engine: BlockingEngine, pipeline: Pipeline, request: Request, started_ns: int) -> None:
         seconds = engine.deadline if pipeline.deadline is None else pipeline.deadline
         self._engine = engine
-        self.run = Execution(pipeline.steps, request, engine.around, started, started + int(seconds * 1e9))
+        self.run = Execution(pipeline.steps, request, engine.around, started_ns, started_ns + int(seconds * 1e9))
         self.answer: asyncio.Future[Response | None] = engine.loop.create_future()
         """Done with the response, or with ``None`` when the request was cancelled."""
         self._inbox: queue.SimpleQueue[Input] = queue.SimpleQueue()

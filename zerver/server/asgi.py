@@ -6,20 +6,20 @@ import asyncio
 import itertools
 import logging
 import os
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AsyncExitStack
 from typing import Any
 
 from starlette.middleware.exceptions import ExceptionMiddleware
 
-from ..app import App, AsgiApp, Mount, Site
-from ..config import load_config
+from ..config import Config
 from ..effect import Effect
 from ..error import AppError, Error, ErrorKind
 from ..pipeline import Pipeline
 from ..request import Request
 from ..response import Response
 from ..routing import Match, MethodMismatch
+from ..site import AsgiApp, Mount, Site
 from .asgi_response import send_response
 from .lifespan import mounted_lifespan
 from .service import Service
@@ -31,10 +31,13 @@ _log = logging.getLogger("zerver")
 
 class AsgiServer:
     """Serves one app under any ASGI server. Its :class:`Service` (engine, effectors) belongs to the running loop: it
-    starts with the lifespan, or, under a server without one, with the first request, and then ends with the loop."""
+    starts with the lifespan, or, under a server without one, with the first request, and then ends with the loop.
 
-    def __init__(self, app: App) -> None:
-        self.app = app
+    ``freeze`` and ``configure`` give the site and its configuration; each is called when the first service starts."""
+
+    def __init__(self, freeze: Callable[[], Site], configure: Callable[[], Config]) -> None:
+        self._freeze = freeze
+        self._configure = configure
         # The loops may be those of several threads.
         self._site: Site | None = None
         self._mounted: dict[str, AsgiApp] = {}
@@ -82,13 +85,13 @@ class AsgiServer:
             if loop.is_closed() and (left := self._services.pop(loop, None)):
                 left.abandon()
         if self._site is None:
-            self._site = self.app.site()
+            self._site = self._freeze()
             for warning in self._site.warnings:
                 _log.warning("%s", warning)
             # StaticFiles and the like raise their 404, for what they are mounted in to answer.
             self._mounted = {mount.path: ExceptionMiddleware(mount.app) for mount in self._site.mounts}
         loop = asyncio.get_running_loop()
-        service = self._services[loop] = Service(self.app, self.app.config or load_config(), loop)
+        service = self._services[loop] = Service(self._site, self._configure(), loop)
         return service
 
     async def _keep(self, service: Service) -> AsyncGenerator[None, None]:
@@ -114,9 +117,10 @@ class AsgiServer:
                     service = self._begin()
                     stack.push_async_callback(self._stop, service)
                 await service.ready()
-                if self.app.lifespan is not None:
-                    await stack.enter_async_context(self.app.lifespan(self.app))
-                for mount in self.app.site().mounts:
+                assert self._site is not None
+                if self._site.lifespan is not None:
+                    await stack.enter_async_context(self._site.lifespan())
+                for mount in self._site.mounts:
                     lifespan = mounted_lifespan(mount.app, mount.path or "/")
                     service.mount_states[mount.path] = await stack.enter_async_context(lifespan)
                 stack.push_async_callback(service.drain, service.config.server.grace)
@@ -134,6 +138,7 @@ class AsgiServer:
     async def _http(self, scope: Any, receive: Any, send: Any) -> None:
         service = await self._service()
         assert self._site is not None
+        started_ns = service.engine.around.clock()
         path = _route_path(scope)
         found = self._site.router.match(scope["method"], path)
         if found is None and (mount := self._mount(path)) is not None:
@@ -148,7 +153,7 @@ class AsgiServer:
                 return  # the client has gone
             if isinstance(body, bytes):
                 request = _request(scope, path, request_id, found.params, body)
-                await self._run(service, found.endpoint, request, receive, send)
+                await self._run(service, found.endpoint, request, started_ns, receive, send)
                 return
             error = body
         elif found is None:
@@ -168,8 +173,10 @@ class AsgiServer:
         finally:
             gone.cancel()
 
-    async def _run(self, service: Service, pipeline: Pipeline, request: Request, receive: Any, send: Any) -> None:
-        exchange = service.engine.begin(pipeline, request)
+    async def _run(
+        self, service: Service, pipeline: Pipeline, request: Request, started_ns: int, receive: Any, send: Any
+    ) -> None:
+        exchange = service.engine.begin(pipeline, request, started_ns)
         gone = asyncio.ensure_future(_disconnected(receive))
         try:
             await asyncio.wait((exchange.answer, gone), return_when=asyncio.FIRST_COMPLETED)

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from ..app import AsgiApp
 from ..error import AppError
+from ..site import AsgiApp
 
 __all__ = ["mounted_lifespan"]
 

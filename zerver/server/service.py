@@ -20,7 +20,6 @@ from zerver_runtime.reactor.budget import RetryBudget
 from zerver_runtime.reactor.dispatcher import Dispatcher, Scope
 from zerver_runtime.reactor.threads import ThreadPool
 
-from ..app import App
 from ..config import Config
 from ..effect import Effect
 from ..effect_results import interpret
@@ -32,6 +31,7 @@ from ..faults import Faults
 from ..problem import problem_response
 from ..request import Request
 from ..response import Response
+from ..site import Site
 from .assembly import built_in_effectors, policies
 
 __all__ = ["Service"]
@@ -44,21 +44,21 @@ _LAST = 1.0  # seconds that what was cancelled has to come to its end
 class Service:
     """What serves an app on one loop. All calls on that loop's thread."""
 
-    def __init__(self, app: App, config: Config, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, site: Site, config: Config, loop: asyncio.AbstractEventLoop) -> None:
         self.config = config
         self.loop = loop
         self.mount_states: dict[str, dict[str, Any]] = {}
         """What the lifespans of mounted apps left for their requests, by the mount's path."""
-        self._on_error = app.on_error
+        self._on_error = site.on_error
         requests, calls = config.reactor.continuation_pool, config.reactor.effector_pool
         self._requests = ThreadPool(requests.size, requests.queue, name="zerver-request")
         self._calls = ThreadPool(calls.size, calls.queue, name="zerver-call")
         # Each request has one job at most that waits here.
         self.responses = ThreadPool(requests.size, sys.maxsize, name="zerver-response")
         """Runs what comes after the pipeline: streams that are sent, and exit callbacks."""
-        self._own_effectors = app.effectors
+        self._own_effectors = site.effectors
         built_in = built_in_effectors(config, self._calls)
-        own = {kind: _OnLoop(driver, loop) for kind, driver in app.effectors.items()}
+        own = {kind: _OnLoop(driver, loop) for kind, driver in site.effectors.items()}
         self._dispatcher = Dispatcher(
             {**built_in, **own},
             policy_for=policies(config.effects),
