@@ -1,0 +1,217 @@
+"""The app: what can be declared, what is refused where it stands, and what is found before the start."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Never
+
+import pytest
+
+from zerver import App, AppError, Continue, CtxView, Decision, DefinitionError, Done, Error, Request, Response, Slot
+from zerver.routing import Match, MethodMismatch
+
+
+class User(Slot[str]):
+    """Who asks."""
+
+
+def done(ctx: CtxView) -> Decision:
+    return Done.empty()
+
+
+def one(ctx: CtxView) -> Decision:
+    return Continue()
+
+
+def two(ctx: CtxView) -> Decision:
+    return Continue()
+
+
+def three(ctx: CtxView) -> Decision:
+    return Continue()
+
+
+async def asgi(scope: Any, receive: Any, send: Any) -> None:
+    """Mounted."""
+
+
+class Driver:
+    def start(self, effect: Any, done: Any, /) -> None:
+        """Performs nothing."""
+
+
+def pipeline(app: App, method: str, path: str) -> Any:
+    found = app.site().router.match(method, path)
+    assert isinstance(found, Match), found
+    return found.endpoint
+
+
+def steps(app: App, method: str, path: str) -> list[str]:
+    return [step.name for step in pipeline(app, method, path).steps]
+
+
+# Routes
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"])
+def test_each_method_has_a_registrar_with_steps_or_as_a_decorator(method: str) -> None:
+    app = App()
+    registrar = getattr(app, method.lower())
+    assert registrar("/a", one, done) is None
+    assert registrar("/b", before=(one,))(done) is done
+    assert steps(app, method, "/a") == steps(app, method, "/b") == ["one", "done"]
+    assert isinstance(app.site().router.match("PURGE", "/a"), MethodMismatch)
+
+
+def test_any_other_method_is_declared_with_route() -> None:
+    app = App()
+    app.route("PURGE")("/cache", done)
+    assert steps(app, "PURGE", "/cache") == ["done"]
+
+
+def test_steps_run_in_the_order_use_before_route_whatever_was_declared_first() -> None:
+    app = App()
+    app.get("/x", three, done, before=(two,))
+    app.use(one)
+    assert steps(app, "GET", "/x") == ["one", "two", "three", "done"]
+
+
+def test_a_flow_is_a_post_below_flow_v1() -> None:
+    app = App()
+    app.flow("check-out_2", two, done, before=(one,), deadline=3)
+    assert steps(app, "POST", "/flow/v1/check-out_2") == ["one", "two", "done"]
+    assert pipeline(app, "POST", "/flow/v1/check-out_2").deadline == 3
+
+
+def test_slots_of_the_declaring_function_are_found() -> None:
+    class Local(Slot[int]):
+        """Only here."""
+
+    app = App()
+
+    @app.get("/x")
+    def answer(ctx: CtxView[Never, Local]) -> Decision:
+        ctx.put(Local, 1)
+        return Done.empty()
+
+    assert pipeline(app, "GET", "/x").steps[0].writes == {Local}
+
+
+@pytest.mark.parametrize("deadline", [0.001, 1, 86_400])
+def test_a_deadline_is_kept(deadline: float) -> None:
+    app = App()
+    app.get("/x", done, deadline=deadline)
+    assert pipeline(app, "GET", "/x").deadline == deadline
+
+
+@pytest.mark.parametrize("deadline", [0, -1, math.inf, math.nan, 86_401, 1e300, "5"])
+def test_a_deadline_that_nothing_could_hold_is_refused(deadline: Any) -> None:
+    with pytest.raises(DefinitionError, match=r"route GET /x: deadline=.* seconds"):
+        App().get("/x", done, deadline=deadline)
+
+
+def test_a_decorator_without_its_path_is_refused() -> None:
+    """Else it would take the function for the path, and register nothing."""
+    app = App()
+    with pytest.raises(DefinitionError, match="its path first"):
+        app.get(done)(done)  # type: ignore[call-overload]
+
+
+# on_error
+
+
+def test_an_on_error_that_gives_no_response_is_refused() -> None:
+    async def asynchronous(error: Error, request: Request) -> Response:
+        return Response()
+
+    for wrong in (asynchronous, "render", Response()):
+        with pytest.raises(DefinitionError, match="on_error"):
+            App(on_error=wrong)  # type: ignore[arg-type]
+
+
+# Mounts and effectors
+
+
+def test_mounts_are_tried_longest_first_and_without_the_slash_at_their_end() -> None:
+    app = App()
+    for path in ("/", "/a/b/", "/a", "/abc"):
+        app.mount(path, asgi)
+    assert [mount.path for mount in app.site().mounts] == ["/a/b", "/abc", "/a", ""]
+
+
+@pytest.mark.parametrize("path", ["", "a", "/{x}", "a/"])
+def test_a_mount_below_no_fixed_path_is_refused(path: str) -> None:
+    with pytest.raises(DefinitionError, match="starts with / and has no parameters"):
+        App().mount(path, asgi)
+
+
+@pytest.mark.parametrize("app", [None, "myapp:app", object()])
+def test_a_mount_that_is_no_app_is_refused(app: Any) -> None:
+    with pytest.raises(DefinitionError, match=r"/x.*callable"):
+        App().mount("/x", app)
+
+
+def test_two_mounts_of_one_path_are_refused() -> None:
+    app = App()
+    app.mount("/x", asgi)
+    with pytest.raises(DefinitionError, match="mount /x: there is one already"):
+        app.mount("/x/", asgi)
+
+
+def test_an_effector_has_a_start_and_the_last_one_of_a_family_holds() -> None:
+    app = App()
+    first, last = Driver(), Driver()
+    app.effector("http", first)
+    app.effector("http", last)
+    assert app.effectors == {"http": last}
+    with pytest.raises(DefinitionError, match=r"'mail': function has no start.*AsyncEffector"):
+        app.effector("mail", asgi)  # type: ignore[arg-type]
+
+
+# The start
+
+
+def test_check_finds_everything_and_freezes_nothing() -> None:
+    app = App()
+    app.get("/{x", done)
+    app.get("/a", one)
+    app.get("/b", done)
+    app.get("/b", done)
+    errors = app.check().errors
+    assert len(errors) == 3
+    for words in ("/{x", "GET /a", "GET /b"):
+        assert any(words in error for error in errors)
+    app.get("/c", done)
+    assert app.check().errors == errors
+
+
+def test_an_error_of_a_before_step_is_told_for_each_route_and_once_for_each() -> None:
+    app = App()
+
+    def needs_user(ctx: CtxView[User]) -> Decision:
+        return Continue()
+
+    app.use(needs_user)
+    app.get("/a", done)
+    app.post("/a", done)
+    errors = app.check().errors
+    assert [error.split(":")[0] for error in errors] == ["route GET /a", "route POST /a"]
+
+
+def test_a_start_that_was_refused_freezes_nothing_and_a_good_one_freezes_all() -> None:
+    app = App()
+    app.get("/a", one)
+    with pytest.raises(AppError, match="cannot start"):
+        app.site()
+    app._routes.clear()
+    app.get("/a", done)
+    site = app.site()
+    assert app.site() is site
+    with pytest.raises(DefinitionError, match="route GET /b: the app has started"):
+        app.get("/b", done)
+
+
+def test_an_empty_app_starts() -> None:
+    app = App()
+    assert app.check() == type(app.check())((), ())
+    assert app.site().router.routes() == []
