@@ -51,6 +51,7 @@ from .signals import (
     StepRaised,
     StepReturned,
 )
+from .slot import takes_none
 from .step import CompiledStep, continuation
 from .trace.events import EventKind
 
@@ -318,8 +319,12 @@ def _follow(run: Execution, pending: PendingNeed, verdict: Verdict, actions: _Ac
         _fail(run, _deadline_error(run) if late else _error(outcomes[verdict.failed]), actions)
         return None
     for effect, outcome in zip(effects, outcomes, strict=True):
-        if effect.into is not None and type(outcome) is Success:
-            run.state.write(effect.into, outcome.value, pending.asker)
+        slot = effect.into
+        if slot is None or type(outcome) is not Success:
+            continue
+        # A key without a value succeeds with None; a slot whose type has no None is then left unset.
+        if outcome.value is not None or takes_none(slot):
+            run.state.write(slot, outcome.value, pending.asker)
     if pending.coroutine is not None:
         _trace(run, EventKind.ContinuationStart, pending.asker.name)
         values = tuple([outcome.value if type(outcome) is Success else None for outcome in outcomes])

@@ -14,13 +14,16 @@ then accepts exactly the classes in the union ``Reads``, and infers ``T`` from t
 from __future__ import annotations
 
 import sys
+import types
 import typing
 import weakref
 from typing import Any, Generic, Protocol, Self, TypeVar
 
+from typing_extensions import TypeAliasType
+
 from .error import DefinitionError
 
-__all__ = ["Key", "Slot", "slot_type"]
+__all__ = ["Key", "Slot", "slot_type", "takes_none"]
 
 T = TypeVar("T")
 S_co = TypeVar("S_co", covariant=True)
@@ -63,6 +66,7 @@ class Key(Protocol[S_co, T]):
 
 
 _types: weakref.WeakKeyDictionary[type, Any] = weakref.WeakKeyDictionary()
+_takes_none: weakref.WeakKeyDictionary[type, bool] = weakref.WeakKeyDictionary()
 
 
 def slot_type(slot: type[Slot[Any]]) -> Any:
@@ -74,6 +78,28 @@ def slot_type(slot: type[Slot[Any]]) -> Any:
     if resolved is None:
         resolved = _types[slot] = _resolve(slot)
     return resolved
+
+
+def takes_none(slot: type[Slot[Any]]) -> bool:
+    """Whether ``None`` is a value of the slot's type.
+
+    :raises DefinitionError: see :func:`slot_type`.
+    """
+    known = _takes_none.get(slot)
+    if known is None:
+        known = _takes_none[slot] = _admits_none(slot_type(slot))
+    return known
+
+
+def _admits_none(declared: Any) -> bool:
+    while isinstance(declared, TypeAliasType):
+        declared = declared.__value__
+    origin = typing.get_origin(declared)
+    if origin is typing.Annotated:
+        return _admits_none(typing.get_args(declared)[0])
+    if origin in (typing.Union, types.UnionType):
+        return any(_admits_none(one) for one in typing.get_args(declared))
+    return declared in (Any, object, None, types.NoneType)
 
 
 def _resolve(slot: type[Slot[Any]]) -> Any:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from interpreter_driver import Driver, effect, failed, indexes, need, ok
 
-from zerver import Continue, CtxView, Decision, Done, Effect, Error, Need, Slot
+from zerver import Continue, CtxView, Decision, Done, Effect, Error, Need, Slot, step
 from zerver.execution import Phase
 from zerver.signals import CancelEffect, DetachEffect, Respond, Settled, StartEffect
 from zerver_runtime.reactor.join import Join, Mode, check
@@ -273,11 +273,25 @@ def test_alternatives_may_share_a_slot_and_the_winner_writes_it() -> None:
     assert driver.slots == {"A": "second"}
 
 
-def test_a_value_may_be_none_and_still_sets_its_slot() -> None:
-    driver = waiting(effect(A), effect(B, required=False))
+class Maybe(Slot[str | None]):
+    """A slot that may hold None."""
+
+
+@step
+def asks_for_nothing(ctx: CtxView[Never, Maybe | A]) -> Decision:
+    return Need([effect(Maybe), effect(A)], then=ends)
+
+
+def ends(ctx: CtxView[A | Maybe]) -> Decision:
+    return Done.empty()
+
+
+def test_none_sets_a_slot_whose_type_has_it_and_leaves_any_other_unset() -> None:
+    driver = Driver(asks_for_nothing)
+    driver.start()
     driver.settle(0, ok(None))
-    driver.settle(1, failed())
-    assert driver.slots == {"A": None}
+    driver.settle(1, ok(None))
+    assert driver.slots == {"Maybe": None}
 
 
 def test_effects_without_a_slot_write_nothing() -> None:

@@ -7,12 +7,12 @@ import sys
 import types
 import weakref
 from collections.abc import Callable, Iterator
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, Optional, TypeVar
 
 import pytest
 
 from zerver import DefinitionError, Slot
-from zerver.slot import slot_type
+from zerver.slot import slot_type, takes_none
 
 T = TypeVar("T")
 
@@ -176,3 +176,32 @@ def test_a_slot_that_is_gone_is_not_kept_by_the_memory_of_its_type() -> None:
     del Short
     gc.collect()
     assert gone() is None
+
+
+class Plain(Slot[int]): ...
+
+
+class Maybe(Slot[int | None]): ...
+
+
+class Spelled(Slot[Optional[int]]): ...  # noqa: UP045  the older spelling is the point
+
+
+class Noted(Slot[Annotated[int | None, "a note"]]): ...
+
+
+class Anything(Slot[Any]): ...
+
+
+class Nothing(Slot[None]): ...
+
+
+class Listed(Slot[list[None]]): ...
+
+
+@pytest.mark.parametrize(
+    ("slot", "expected"),
+    [(Plain, False), (Listed, False), (Maybe, True), (Spelled, True), (Noted, True), (Anything, True), (Nothing, True)],
+)
+def test_a_slot_takes_none_if_its_type_does(slot: type[Slot[Any]], expected: bool) -> None:
+    assert takes_none(slot) is expected
