@@ -19,11 +19,11 @@ import typing
 import weakref
 from typing import Any, Generic, Protocol, Self, TypeVar
 
-from typing_extensions import TypeAliasType
+import typing_extensions
 
 from .error import DefinitionError
 
-__all__ = ["Key", "Slot", "slot_type", "takes_none"]
+__all__ = ["Key", "Slot", "slot_type", "takes_none", "unalias"]
 
 T = TypeVar("T")
 S_co = TypeVar("S_co", covariant=True)
@@ -81,25 +81,40 @@ def slot_type(slot: type[Slot[Any]]) -> Any:
 
 
 def takes_none(slot: type[Slot[Any]]) -> bool:
-    """Whether ``None`` is a value of the slot's type.
-
-    :raises DefinitionError: see :func:`slot_type`.
+    """Whether ``None`` is a value of the slot's type. Also true where that type cannot be told: who decodes to it
+    will say why.
     """
     known = _takes_none.get(slot)
     if known is None:
-        known = _takes_none[slot] = _admits_none(slot_type(slot))
+        try:
+            known = _admits_none(slot_type(slot))
+        except Exception:
+            known = True
+        _takes_none[slot] = known
     return known
 
 
 def _admits_none(declared: Any) -> bool:
-    while isinstance(declared, TypeAliasType):
-        declared = declared.__value__
+    declared = unalias(declared)
     origin = typing.get_origin(declared)
     if origin is typing.Annotated:
         return _admits_none(typing.get_args(declared)[0])
     if origin in (typing.Union, types.UnionType):
         return any(_admits_none(one) for one in typing.get_args(declared))
+    if origin is typing.Literal:
+        return None in typing.get_args(declared)
     return declared in (Any, object, None, types.NoneType)
+
+
+# Those of a `type` statement, and those of typing_extensions, which are others up to Python 3.14.
+_ALIASES = (typing_extensions.TypeAliasType, getattr(typing, "TypeAliasType", typing_extensions.TypeAliasType))
+
+
+def unalias(declared: Any) -> Any:
+    """What a type alias stands for; anything else as it is."""
+    while isinstance(declared, _ALIASES):
+        declared = declared.__value__
+    return declared
 
 
 def _resolve(slot: type[Slot[Any]]) -> Any:

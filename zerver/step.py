@@ -22,7 +22,7 @@ from . import step_source
 from .context import CtxView
 from .decision import Step
 from .error import DefinitionError
-from .slot import Slot
+from .slot import Slot, unalias
 from .step_source import SourceFacts
 
 __all__ = ["CompiledStep", "check_source", "compile_step", "continuation", "step"]
@@ -30,8 +30,6 @@ __all__ = ["CompiledStep", "check_source", "compile_step", "continuation", "step
 F = TypeVar("F", bound=Step)
 
 _ATTRIBUTE = "__zerver_step__"
-# Those of a `type` statement, and those of typing_extensions, which are others up to Python 3.14.
-_ALIASES = (typing_extensions.TypeAliasType, getattr(typing, "TypeAliasType", typing_extensions.TypeAliasType))
 
 
 class CompiledStep:
@@ -235,14 +233,11 @@ def _evaluate(annotation: Any, globals_: dict[str, Any], names: dict[str, Any], 
     if isinstance(annotation, typing.ForwardRef):
         annotation = annotation.__forward_arg__
     try:
-        value = eval(annotation, globals_, names) if isinstance(annotation, str) else annotation
-        while isinstance(value, _ALIASES):
-            value = value.__value__
+        return unalias(eval(annotation, globals_, names) if isinstance(annotation, str) else annotation)
     except NameError as problem:
         raise DefinitionError(_unresolved(blame, problem, globals_.get("__file__"))) from None
     except Exception as problem:
         raise DefinitionError(f"{blame}: its annotation {annotation!r} cannot be evaluated: {problem}") from None
-    return value
 
 
 def _unresolved(blame: str, problem: NameError, file: str | None) -> str:

@@ -328,6 +328,69 @@ def test_a_refused_need_closes_the_coroutine() -> None:
     assert log == ["finally"]
 
 
+def kept(step: Callable[..., Any], coroutines: list[Any]) -> Callable[[CtxView[Never, A]], Any]:
+    """The step, whose coroutine is held on to: only who closes it makes it end."""
+
+    def page(ctx: CtxView[Never, A]) -> Any:
+        coroutines.append(step(ctx))
+        return coroutines[-1]
+
+    return page
+
+
+async def waits(ctx: CtxView[Never, A]) -> Decision:
+    return Done.json(await need(effect()))
+
+
+async def waits_undeclared(ctx: CtxView[Never, A]) -> Decision:
+    slots: list[Any] = [B]
+    return Done.json(await need(effect(slots[0])))
+
+
+async def waits_elsewhere(ctx: CtxView[Never, A]) -> Decision:
+    await asyncio.sleep(0)
+    return Continue()
+
+
+@pytest.mark.parametrize("away", [False, True], ids=["in place", "offloaded"])
+@pytest.mark.parametrize(
+    ("step", "way"),
+    [
+        (waits, "failed"),
+        (waits, "deadline_passes"),
+        (waits, "cancel"),
+        (waits, "close"),
+        (waits, "resolved after the deadline"),
+        (waits, "asked after the deadline"),
+        (waits_undeclared, "refused"),
+        (waits_elsewhere, "refused"),
+    ],
+)
+def test_a_coroutine_that_does_not_go_on_is_closed_by_the_interpreter_and_not_left_to_chance(
+    step: Callable[..., Any], way: str, away: bool
+) -> None:
+    async def dawdles(ctx: CtxView[Never, A]) -> Decision:
+        driver.pass_time(30)
+        return await waits(ctx)
+
+    coroutines: list[Any] = []
+    page = kept(dawdles if way == "asked after the deadline" else step, coroutines)
+    driver = Driver(page, offload=(lambda _: True) if away else None)
+    driver.start()
+    if away:
+        driver.run_offloaded()
+    match way:
+        case "failed":
+            driver.settle(0, failed())
+        case "resolved after the deadline":
+            driver.pass_time(30)
+            driver.settle(0, ok())
+        case "deadline_passes" | "cancel" | "close":
+            getattr(driver, way)()
+    assert driver.offloaded == []
+    assert [coroutine.cr_frame for coroutine in coroutines] == [None]
+
+
 # --- What else suspends
 
 

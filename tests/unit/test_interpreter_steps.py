@@ -816,6 +816,7 @@ def test_the_trace_tells_the_whole_way_in_order() -> None:
         ("RequestEnd", SECOND // 4, "", 1),
     ]
     assert [event.detail for event in driver.of("StepEnd")] == ["Continue", "Need", "Done"]
+    assert {event.effect for event in driver.events} == {-1}, "of no effect"
 
 
 def test_the_state_is_told_in_one_line() -> None:

@@ -7,9 +7,10 @@ import sys
 import types
 import weakref
 from collections.abc import Callable, Iterator
-from typing import Annotated, Any, Generic, Optional, TypeVar
+from typing import Annotated, Any, Generic, Literal, Optional, TypeVar, Union
 
 import pytest
+import typing_extensions
 
 from zerver import DefinitionError, Slot
 from zerver.slot import slot_type, takes_none
@@ -178,30 +179,43 @@ def test_a_slot_that_is_gone_is_not_kept_by_the_memory_of_its_type() -> None:
     assert gone() is None
 
 
-class Plain(Slot[int]): ...
-
-
-class Maybe(Slot[int | None]): ...
-
-
-class Spelled(Slot[Optional[int]]): ...  # noqa: UP045  the older spelling is the point
-
-
-class Noted(Slot[Annotated[int | None, "a note"]]): ...
-
-
-class Anything(Slot[Any]): ...
-
-
-class Nothing(Slot[None]): ...
-
-
-class Listed(Slot[list[None]]): ...
+AliasOfPerhaps = typing_extensions.TypeAliasType("AliasOfPerhaps", Optional[int])  # noqa: UP045
 
 
 @pytest.mark.parametrize(
-    ("slot", "expected"),
-    [(Plain, False), (Listed, False), (Maybe, True), (Spelled, True), (Noted, True), (Anything, True), (Nothing, True)],
+    ("type_", "takes"),
+    [
+        (int, False),
+        (list[None], False),
+        (Literal["a"], False),
+        (Annotated[int, "a note"], False),
+        (int | str, False),
+        (int | None, True),
+        (Optional[int], True),  # noqa: UP045  # the older spelling is the point
+        (Union[int, Annotated[str | None, "a note"]], True),  # noqa: UP007
+        (Annotated[int | None, "a note"], True),
+        (AliasOfPerhaps, True),
+        (list[int] | AliasOfPerhaps, True),
+        (Literal["a", None], True),
+        (Any, True),
+        (object, True),
+        (None, True),
+        ("Row | None", True),
+        ("Row", False),
+    ],
 )
-def test_a_slot_takes_none_if_its_type_does(slot: type[Slot[Any]], expected: bool) -> None:
-    assert takes_none(slot) is expected
+def test_a_slot_takes_none_if_its_type_does(type_: Any, takes: bool) -> None:
+    slot: Any = types.new_class("Made", (Slot[type_],), exec_body=lambda space: space.update(__module__=__name__))
+    assert takes_none(slot) is takes
+    assert takes_none(slot) is takes
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="type statements came with Python 3.12")
+def test_a_type_statement_is_followed(modules: Callable[[str, str], types.ModuleType]) -> None:
+    module = modules("statement", "type Maybe = int | None\nclass Item(Slot[Maybe]): ...")
+    assert takes_none(module.Item)
+
+
+def test_a_slot_whose_type_cannot_be_told_takes_none() -> None:
+    """It is asked for in the midst of a request; what decodes to the type says what is wrong."""
+    assert takes_none(Missing)
