@@ -28,8 +28,8 @@ format: $(VENV)/.test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.test
-	$(BIN)/python -m bench
+bench: $(VENV)/.bench
+	$(BIN)/python -m bench all
 
 clean:
 	rm -rf $(VENV) var build dist .mypy_cache .ruff_cache .hypothesis
@@ -47,3 +47,7 @@ $(VENV)/.run: $(VENV)/.made pyproject.toml
 $(VENV)/.test: $(VENV)/.made pyproject.toml
 	$(PIP) install --editable '.[test]'
 	@touch $@ $(VENV)/.run
+
+$(VENV)/.bench: $(VENV)/.test
+	$(PIP) install --editable '.[bench]'
+	@touch $@

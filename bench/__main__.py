@@ -7,7 +7,7 @@ import pkgutil
 import sys
 
 import bench
-from bench.harness import Benchmark, run
+from bench.harness import Benchmark, Figures, run
 
 _NOT_BENCHMARKS = {"__main__", "harness"}
 
@@ -23,7 +23,7 @@ def main(names: list[str]) -> int:
         print(f"no benchmark named {', '.join(unknown)}; there are: {', '.join(known)}", file=sys.stderr)
         return 2
     for name in known if "all" in names else names:
-        benchmark: Benchmark = importlib.import_module(f"bench.{name}").BENCHMARK
+        benchmark: Benchmark | Figures = importlib.import_module(f"bench.{name}").BENCHMARK
         run(benchmark)
     return 0
 

@@ -1,11 +1,7 @@
-"""One scheduler's actors: what a message, an ask, an idle actor and a spawn cost; and on Pykka, if it is there.
+"""One scheduler's actors: what a message, an ask, an idle actor and a spawn cost; and the same on Pykka.
 
-    python -m bench.actors              # a minute; the million takes 0.6 GB
-    python -m bench actors              # CPU time of tell and ask only, beside Pykka's
-    pip install pykka                   # for the comparison: no dependency of the project
-
-Each figure is the best of a few runs, because whatever else the machine does only ever adds. The machine's own pace
-is shown first: compare figures of one run, not of two.
+A minute; the million takes 0.6 GB. Each figure is the best of a few runs, because whatever else the machine does only
+ever adds. The machine's own pace is shown first: compare figures of one run, not of two.
 """
 
 from __future__ import annotations
@@ -17,12 +13,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bench.harness import Benchmark, Side
+from bench.harness import Figure, Figures
 from zerver_runtime.actor import Actor, behaviour, spawn
 from zerver_runtime.ids import Place
 from zerver_runtime.scheduler import Scheduler
 
-__all__ = ["BENCHMARK", "ask", "idle", "main", "pykka_ask", "pykka_tell", "spawning", "spread", "tell"]
+__all__ = ["BENCHMARK", "ask", "idle", "measure", "pykka_ask", "pykka_tell", "spawning", "spread", "tell"]
 
 
 class Counter(Actor):
@@ -202,43 +198,37 @@ def _pace() -> float:
 
 _PYKKA = importlib.util.find_spec("pykka") is not None
 
-BENCHMARK = Benchmark(
-    name="actors",
-    question="What does a message to another actor of the scheduler cost, and an ask with its answer?",
-    sides=(
-        Side("tell", tell),
-        Side("ask", ask),
-        *((Side("Pykka: tell", pykka_tell), Side("Pykka: ask", pykka_ask)) if _PYKKA else ()),
-    ),
-    operations=20_000,
-)
 
-
-def main(scale: float = 1.0) -> None:
+def measure(scale: float = 1.0) -> list[Figure]:
     """scale: 0.01 for a quick look. The million is then 10,000."""
 
     def size(n: int) -> int:
         return max(1_000, round(n * scale) // 1_000 * 1_000)
 
-    pace = min(_pace() for _ in range(5))
-    print(f"this machine: {pace:.0f} ns for a loop with an empty call")
-    print(f"tell          {max(tell(size(500_000)) for _ in range(7)):>12,.0f} messages/s   (>= 700,000)")
-    print(f"ask           {min(ask(size(100_000)) for _ in range(7)) * 1e6:>12.2f} us           (<= 4)")
-    print(f"spawn         {max(spawning(size(100_000)) for _ in range(5)):>12,.0f} actors/s     (>= 150,000)")
     many = size(1_000_000)
     few = min(spread(1_000, size(500_000)) for _ in range(5))
     among = min(spread(many, size(500_000)) for _ in range(3))
     round_all = spread(many, size(1_000_000), many)
-    print(f"message       {few * 1e9:>12.0f} ns           with 1,000 actors, to each in turn")
-    print(f"              {among * 1e9:>12.0f} ns           to 1,000 among {many:,}: x {among / few:.2f} (<= 1.3)")
-    print(f"              {round_all * 1e9:>12.0f} ns           to each of {many:,} in turn: x {round_all / few:.2f}")
-    print(f"idle actor    {idle(many):>12,.0f} bytes        of {many:,} (<= 1,024)")
-    if not _PYKKA:
-        print("pykka         not installed")
-    else:
-        print(f"pykka tell    {max(pykka_tell(size(100_000)) for _ in range(3)):>12,.0f} messages/s")
-        print(f"pykka ask     {min(pykka_ask(size(20_000)) for _ in range(3)) * 1e6:>12.2f} us")
+    figures = [
+        Figure("the machine: a loop with an empty call", min(_pace() for _ in range(5)), "ns"),
+        Figure("tell", max(tell(size(500_000)) for _ in range(7)), "messages/s", ">= 700,000 (aim 1,200,000)"),
+        Figure("ask and its answer", min(ask(size(100_000)) for _ in range(7)) * 1e6, "us", "<= 4"),
+        Figure("spawn", max(spawning(size(100_000)) for _ in range(5)), "actors/s", ">= 150,000"),
+        Figure("a message with 1,000 actors, to each in turn", few * 1e9, "ns"),
+        Figure(f"the same to 1,000 among {many:,}", among / few, "times that", "<= 1.3"),
+        Figure(f"the same to each of {many:,} in turn", round_all / few, "times that"),
+        Figure(f"an idle actor of {many:,}", idle(many), "bytes", "<= 1,024"),
+    ]
+    if importlib.util.find_spec("pykka") is not None:
+        figures += [
+            Figure("Pykka: tell", max(pykka_tell(size(100_000)) for _ in range(3)), "messages/s"),
+            Figure("Pykka: ask and its answer", min(pykka_ask(size(20_000)) for _ in range(3)) * 1e6, "us"),
+        ]
+    return figures
 
 
-if __name__ == "__main__":
-    main()
+BENCHMARK = Figures(
+    name="actors",
+    question="What do a message, an ask, a spawn and an idle actor cost on one scheduler, and on Pykka? (best runs)",
+    measure=measure,
+)

@@ -1,7 +1,5 @@
 """Messages between two scheduler processes of one Node: one way in batches, and there and back.
 
-    python -m bench.actors_processes
-
 Each measuring function starts a Node of its own in a fresh interpreter and returns a rate per second.
 """
 
@@ -16,6 +14,7 @@ import sys
 import time
 from typing import Any
 
+from bench.harness import Figure, Figures
 from zerver_runtime.actor import Actor, behaviour
 from zerver_runtime.child import SchedulerContext
 from zerver_runtime.mailbox import MailboxPolicy
@@ -23,7 +22,7 @@ from zerver_runtime.node_config import NodeConfig
 from zerver_runtime.process import run_node
 from zerver_runtime.reactor.loop import new_loop
 
-__all__ = ["bare_round_trips", "one_way", "round_trips"]
+__all__ = ["BENCHMARK", "bare_round_trips", "measure", "one_way", "round_trips"]
 
 PAYLOAD = b"x" * 64
 
@@ -172,15 +171,25 @@ def bare_round_trips(times: int = 20_000) -> float:
     return _measure("bare", times)
 
 
-if __name__ == "__main__":
-    if len(sys.argv) > 2:
-        numbers = [int(one) for one in sys.argv[2:]]
-        if sys.argv[1] == "bare":
-            _bare(*numbers)
-        else:
-            _run(sys.argv[1], *numbers)
+def measure() -> list[Figure]:
+    """The figures of one run."""
+    return [
+        Figure("one way, in batches", one_way(), "messages/s", ">= 300,000 (aim 800,000)"),
+        Figure("there and back, 32 under way", round_trips(), "/s", ">= 25,000"),
+        Figure("there and back, one at a time", round_trips(20_000, 1), "/s"),
+        Figure("the same between two bare uvloops", bare_round_trips(), "/s"),
+    ]
+
+
+BENCHMARK = Figures(
+    name="actors_processes",
+    question="How many messages of 64 bytes go from one scheduler process to another?",
+    measure=measure,
+)
+
+if __name__ == "__main__":  # what one measurement runs in a process of its own
+    numbers = [int(one) for one in sys.argv[2:]]
+    if sys.argv[1] == "bare":
+        _bare(*numbers)
     else:
-        print(f"one way                        {one_way():>10,.0f} messages/s  (at least 300,000; goal 800,000)")
-        print(f"round trips, 32 at once        {round_trips():>10,.0f} /s          (at least 25,000)")
-        print(f"round trips, one at a time     {round_trips(20_000, 1):>10,.0f} /s")
-        print(f"  of two bare loops            {bare_round_trips():>10,.0f} /s          (what the machine allows)")
+        _run(sys.argv[1], *numbers)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import platform
 import statistics
 import time
@@ -16,7 +17,7 @@ from pathlib import Path
 
 import msgspec
 
-__all__ = ["Benchmark", "Side", "run"]
+__all__ = ["Benchmark", "Figure", "Figures", "Side", "run"]
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -38,22 +39,32 @@ class Benchmark(msgspec.Struct, frozen=True):
     rounds: int = 9
 
 
-def run(benchmark: Benchmark) -> None:
+class Figure(msgspec.Struct, frozen=True):
+    """One measured number, and what it ought to be."""
+
+    name: str
+    value: float
+    unit: str
+    goal: str = ""
+
+
+class Figures(msgspec.Struct, frozen=True):
+    """What is measured on its own scale: rates, sizes, round trips. ``measure`` gives the figures of one run."""
+
+    name: str
+    question: str
+    measure: Callable[[], list[Figure]]
+
+
+def run(benchmark: Benchmark | Figures) -> None:
     """Measure, print, and write ``bench/results/NAME.json`` and ``.md``."""
-    micros: dict[str, list[float]] = {side.name: [] for side in benchmark.sides}
-    for side in benchmark.sides:
-        side.work(max(1, benchmark.operations // 10))  # warm caches and pools
-    for turn in range(benchmark.rounds):
-        order = benchmark.sides if turn % 2 == 0 else benchmark.sides[::-1]
-        for side in order:
-            gc.collect()
-            started = time.process_time()
-            side.work(benchmark.operations)
-            micros[side.name].append((time.process_time() - started) / benchmark.operations * 1e6)
-    _write(benchmark, micros)
-
-
-def _write(benchmark: Benchmark, micros: dict[str, list[float]]) -> None:
+    if isinstance(benchmark, Figures):
+        figures = benchmark.measure()
+        lines = ["| figure | value | goal |", "|---|---|---|"]
+        lines += [f"| {one.name} | {one.value:,.4g} {one.unit} | {one.goal} |" for one in figures]
+        _write(benchmark, "", lines, msgspec.to_builtins(figures))
+        return
+    micros = _interleaved(benchmark)
     first = statistics.median(micros[benchmark.sides[0].name])
     rows = [
         {
@@ -65,27 +76,36 @@ def _write(benchmark: Benchmark, micros: dict[str, list[float]]) -> None:
         }
         for name, values in micros.items()
     ]
-    machine = f"{platform.python_implementation()} {platform.python_version()}, {platform.machine()}"
-    lines = [
-        f"# {benchmark.name}",
-        "",
-        benchmark.question,
-        "",
-        f"`python -m bench {benchmark.name}`; {machine}; {benchmark.rounds} rounds of {benchmark.operations} "
-        "operations, sides in turn; CPU time of the process.",
-        "",
-        "| side | CPU per operation, median (min - max) | ratio |",
-        "|---|---|---|",
-        *(
-            f"| {row['side']} | {row['cpu_us_median']} us ({row['cpu_us_min']} - {row['cpu_us_max']}) "
-            f"| {row['ratio']} |"
-            for row in rows
-        ),
-        "",
+    lines = ["| side | CPU per operation, median (min - max) | ratio |", "|---|---|---|"]
+    lines += [
+        f"| {row['side']} | {row['cpu_us_median']} us ({row['cpu_us_min']} - {row['cpu_us_max']}) | {row['ratio']} |"
+        for row in rows
     ]
+    how = f"; {benchmark.rounds} rounds of {benchmark.operations} operations, sides in turn; CPU time of the process"
+    _write(benchmark, how, lines, rows)
+
+
+def _interleaved(benchmark: Benchmark) -> dict[str, list[float]]:
+    """CPU microseconds per operation, by side, of each round."""
+    micros: dict[str, list[float]] = {side.name: [] for side in benchmark.sides}
+    for side in benchmark.sides:
+        side.work(max(1, benchmark.operations // 10))  # warm caches and pools
+    for turn in range(benchmark.rounds):
+        for side in benchmark.sides if turn % 2 == 0 else benchmark.sides[::-1]:
+            gc.collect()
+            started = time.process_time()
+            side.work(benchmark.operations)
+            micros[side.name].append((time.process_time() - started) / benchmark.operations * 1e6)
+    return micros
+
+
+def _write(benchmark: Benchmark | Figures, how: str, table: list[str], rows: object) -> None:
+    machine = f"{platform.python_implementation()} {platform.python_version()}, {platform.machine()}, "
+    machine += f"{os.cpu_count()} CPUs"
+    heading = [f"# {benchmark.name}", "", benchmark.question, ""]
+    text = "\n".join([*heading, f"`python -m bench {benchmark.name}`; {machine}{how}.", "", *table, ""])
+    record = {"benchmark": benchmark.name, "question": benchmark.question, "machine": machine, "rows": rows}
     RESULTS.mkdir(exist_ok=True)
-    text = "\n".join(lines)
     (RESULTS / f"{benchmark.name}.md").write_text(text)
-    record = {"benchmark": benchmark.name, "question": benchmark.question, "machine": machine, "sides": rows}
     (RESULTS / f"{benchmark.name}.json").write_text(json.dumps(record, indent=2) + "\n")
     print(text)
