@@ -13,7 +13,8 @@ import functools
 import inspect
 import linecache
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections import ChainMap
+from collections.abc import Callable, Iterator
 from typing import Any, Literal, TypeAlias
 
 import msgspec
@@ -88,30 +89,44 @@ def examine(fn: types.FunctionType, context: str) -> SourceFacts | None:
     return None if node is None else _Reading(fn, context, node).facts()
 
 
-# Steps are read module by module; a few trees suffice, and large ones take megabytes.
-@functools.lru_cache(maxsize=4)
-def _parsed(file: str, lines: tuple[str, ...]) -> tuple[ast.Module, Mapping[tuple[str, int], _Definition]] | None:
-    """A module, and the functions that it defines by name and first line, decorators included."""
+class _Module:
+    """A parsed file, and the functions that it defines by name and first line, decorators included."""
+
+    def __init__(self, lines: list[str]) -> None:
+        self.lines = lines
+        self.tree = ast.parse("".join(lines))
+        self.defined: dict[tuple[str, int], _Definition] = {}
+        for node in ast.walk(self.tree):
+            if isinstance(node, _FUNCTION):
+                first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+                self.defined[node.name, first] = node
+
+
+_parsed: dict[str, _Module] = {}
+_MOST_PARSED = 4  # steps are read module by module, so a few suffice; large ones take megabytes
+
+
+def _module(file: str) -> _Module | None:
+    lines = linecache.getlines(file)
+    known = _parsed.get(file)
+    if known is not None and known.lines is lines:
+        return known
+    if not lines:
+        return None
     try:
-        tree = ast.parse("".join(lines))
+        made = _Module(lines)
     except (SyntaxError, ValueError):
         return None
-    defined = {}
-    for node in ast.walk(tree):
-        if isinstance(node, _FUNCTION):
-            first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
-            defined[node.name, first] = node
-    return tree, defined
-
-
-def _module(file: str) -> tuple[ast.Module, Mapping[tuple[str, int], _Definition]] | None:
-    lines = linecache.getlines(file)
-    return _parsed(file, tuple(lines)) if lines else None
+    _parsed.pop(file, None)
+    while len(_parsed) >= _MOST_PARSED:
+        _parsed.pop(next(iter(_parsed)), None)
+    _parsed[file] = made
+    return made
 
 
 def _definition(fn: types.FunctionType) -> _Definition | None:
     module = _module(fn.__code__.co_filename)
-    return None if module is None else module[1].get((fn.__code__.co_name, fn.__code__.co_firstlineno))
+    return None if module is None else module.defined.get((fn.__code__.co_name, fn.__code__.co_firstlineno))
 
 
 @functools.lru_cache(maxsize=64)
@@ -119,7 +134,7 @@ def imported_for_checkers(file: str) -> frozenset[str]:
     """The names that a file imports only under ``if TYPE_CHECKING``."""
     module = _module(file)
     names = set()
-    for node in ast.walk(module[0]) if module else ():
+    for node in ast.walk(module.tree) if module else ():
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
             for inner in node.body:
                 if isinstance(inner, (ast.Import, ast.ImportFrom)):
@@ -131,27 +146,26 @@ class _Reading:
     """One look at one function."""
 
     def __init__(self, fn: types.FunctionType, context: str, node: _Definition) -> None:
-        self.node = node
         self.context = context
         self.locals = _bound_in(fn.__code__)
-        self.names: Mapping[str, Any] = {**vars(builtins), **fn.__globals__, **names_of(fn)}
+        self.names = ChainMap(names_of(fn), fn.__globals__, vars(builtins))
+        self.own = list(_same_scope(node))
         self.then: list[Callable[..., Any]] = []
         self.complete = True
         self.continues: int | None = None
 
     def facts(self) -> SourceFacts:
-        for node in _same_scope(self.node):
+        for node in self.own:
             if isinstance(node, ast.Return):
                 self._returns(node.value, node.lineno)
         return SourceFacts(tuple(self._uses()), tuple(dict.fromkeys(self.then)), self.complete, self.continues)
 
     def _uses(self) -> Iterator[SlotUse]:
-        own = list(_same_scope(self.node))
         rebound = any(
             isinstance(node, ast.Name) and node.id == self.context and not isinstance(node.ctx, ast.Load)
-            for node in own
+            for node in self.own
         )
-        for node in own:
+        for node in self.own:
             if not isinstance(node, ast.Call):
                 continue
             match node.func:
