@@ -52,11 +52,13 @@ class App:
     ready, and left after it has drained. ``on_error``: makes the response of an :class:`Error`, instead of
     ``application/problem+json``.
 
-    :raises DefinitionError: ``on_error`` is no plain function; and out of the methods below, for what is declared
-        wrongly, also when something is added after the app has started.
+    :raises DefinitionError: ``lifespan`` gives no context manager, or ``on_error`` is no plain function; and out of the
+        methods below, for what is declared wrongly, also when something is added after the app has started.
     """
 
     def __init__(self, *, lifespan: Lifespan | None = None, on_error: OnError | None = None) -> None:
+        if inspect.isasyncgenfunction(lifespan) or inspect.iscoroutinefunction(lifespan):
+            raise DefinitionError(f"App(lifespan={lifespan!r}): put @contextlib.asynccontextmanager on it")
         if on_error is not None and (not callable(on_error) or inspect.iscoroutinefunction(on_error)):
             raise DefinitionError(f"App(on_error={on_error!r}): give a plain function of an Error and a Request")
         self.lifespan = lifespan

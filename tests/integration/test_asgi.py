@@ -18,7 +18,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from zerver import App, AppError, Continue, CtxView, Decision, Done, Error, Request, Response
+from zerver import App, AppError, Continue, CtxView, Decision, Done, Error, Need, Request, Response, timer
 
 ran: list[str] = []
 
@@ -234,6 +234,22 @@ async def test_a_body_that_never_comes_to_its_end_is_504_at_the_deadline(trickle
     assert (connection.status, connection.json()["kind"]) == (504, "TIMEOUT")
     assert "body" in connection.json()["detail"]
     assert ran == []
+
+
+async def test_the_time_that_the_body_takes_counts_for_the_deadline() -> None:
+    def sleep(ctx: CtxView) -> Decision:
+        return Need([timer.sleep(3600)], then=hello)
+
+    app = configured(App())
+    app.post("/x", sleep, deadline=0.6)
+    async with serving(app):
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        connection = Connection(app, "POST", "/x", body=None).start()
+        loop.call_later(0.5, connection.feed, b"late")
+        await connection.ended()
+        assert 0.5 < loop.time() - started < 1
+    assert (connection.status, connection.json()["kind"]) == (504, "TIMEOUT")
 
 
 # Clients that go

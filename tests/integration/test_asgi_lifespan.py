@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Never
 
 import pytest
+import uvloop
 from asgi_kit import Connection, Lifespan, ask, configured, serving, until
 from starlette.applications import Starlette
 from starlette.requests import Request as StarletteRequest
@@ -144,6 +146,28 @@ async def test_past_the_grace_what_waits_for_effects_is_cancelled_and_told_503(l
     assert (connection.status, connection.json()["kind"]) == (503, "OVERLOADED")
     assert connection.header("retry-after")
     assert exits == ["exit"]
+
+
+async def test_a_stop_waits_no_second_time_for_a_step_that_hung_until_it_was_killed(log: Log) -> None:
+    begun, go = threading.Event(), threading.Event()
+
+    def hangs(ctx: CtxView) -> Decision:
+        ctx.on_exit(lambda: log.append("exit"))
+        begun.set()
+        go.wait(10)
+        return Done.empty()
+
+    app = configured(log.app("app"), server={"grace": 60})
+    app.get("/hangs", hangs)
+    async with serving(app):
+        connection = Connection(app, path="/hangs").start()
+        await until(begun.is_set)
+        await connection.kill()
+        started = time.monotonic()
+    assert time.monotonic() - started < 5
+    assert log == ["app starts", "app stops"]
+    go.set()
+    await until(lambda: log[-1] == "exit")
 
 
 # Failures
@@ -392,6 +416,16 @@ def test_without_a_lifespan_each_loop_gets_a_service_and_takes_it_with_it(tmp_pa
         assert app._servers[0]._services == {}
         assert app._servers[0]._keepers == {}
     assert log == ["driver opens", "driver closes"] * 3
+
+
+def test_without_a_lifespan_uvloop_takes_the_service_with_it_too(tmp_path: Path, log: Log) -> None:
+    app = configured(log.app("app"), effects=stores(tmp_path))
+    app.effector("own", log.driver("driver"))
+    app.get("/all", use_everything)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        assert runner.run(ask(app, path="/all")).status == 200
+        assert log == ["driver opens"]
+    assert log == ["driver opens", "driver closes"]
 
 
 async def test_without_a_lifespan_requests_of_one_loop_share_a_service(log: Log) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -396,6 +398,11 @@ async def exiting_asynchronously() -> AsyncIterator[bytes]:
     raise SystemExit(3)
 
 
+async def cancelling_itself() -> AsyncIterator[bytes]:
+    yield b"half"
+    raise asyncio.CancelledError
+
+
 def stopping() -> Any:
     class Stop:
         def __iter__(self) -> Any:
@@ -420,6 +427,7 @@ def cleaning_up_badly() -> Iterator[bytes]:
         (in_mid_async_stream, b"half"),
         (exiting, b"half"),
         (exiting_asynchronously, b"half"),
+        (cancelling_itself, b"half"),
         (stopping, b""),
         (cleaning_up_badly, b"halftext"),
         (lambda: [b"half", "text"], b"half"),
@@ -456,12 +464,56 @@ async def test_the_next_chunk_is_not_asked_for_before_the_last_one_is_sent() -> 
             await connection.ended()
 
 
-async def test_more_plain_streams_than_threads_take_turns() -> None:
-    app = app_that(lambda: Done.stream(generator()))
+async def test_streams_that_wait_keep_neither_requests_nor_each_other_waiting() -> None:
+    go = threading.Event()
+
+    def waits() -> Iterator[bytes]:
+        yield b"a"
+        go.wait(10)
+        yield b"b"
+
+    app = app_that(lambda: Done.stream(waits()))
+    app.get("/y", empty)
     configured(app, reactor={"continuation_pool": {"size": 2, "queue": 100}})
     async with serving(app):
-        answers = await asyncio.gather(*(ask(app, path="/x") for _ in range(50)))
-    assert [one.body for one in answers] == [b"abc"] * 50
+        waiting = [Connection(app, path="/x").start() for _ in range(50)]
+        await until(lambda: all(one.body == b"a" for one in waiting))
+        assert (await ask(app, path="/y")).status == 200
+        go.set()
+        for one in waiting:
+            await one.ended()
+    assert {one.body for one in waiting} == {b"ab"}
+
+
+def empty(ctx: CtxView) -> Decision:
+    return Done.empty(status=200)
+
+
+def test_a_stream_that_hangs_does_not_keep_the_process_alive() -> None:
+    script = """
+import asyncio, threading
+from asgi_kit import Connection, configured, until
+from zerver import App, CtxView, Decision, Done
+
+def hangs():
+    yield b"first"
+    threading.Event().wait()
+
+def step(ctx: CtxView) -> Decision:
+    return Done.stream(hangs())
+
+async def main():
+    app = configured(App())
+    app.get("/x", step)
+    connection = Connection(app, path="/x").start()
+    await until(lambda: connection.body)
+
+asyncio.run(main())
+print("over")
+"""
+    there = {**os.environ, "PYTHONPATH": os.path.dirname(__file__)}
+    ended = subprocess.run([sys.executable, "-c", script], env=there, capture_output=True, text=True, timeout=20)
+    assert (ended.stdout, ended.stderr, ended.returncode) == ("over\n", "", 0)
 
 
 # Files

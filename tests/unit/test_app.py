@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any, Never
 
 import pytest
@@ -117,7 +119,20 @@ def test_a_decorator_without_its_path_is_refused() -> None:
         app.get(done)(done)  # type: ignore[call-overload]
 
 
-# on_error
+# Lifespan and on_error
+
+
+def test_a_lifespan_that_gives_no_context_manager_is_refused() -> None:
+    async def generator(app: App) -> AsyncIterator[None]:
+        yield
+
+    async def coroutine(app: App) -> None:
+        """Gives nothing to leave."""
+
+    for wrong in (generator, coroutine):
+        with pytest.raises(DefinitionError, match="asynccontextmanager"):
+            App(lifespan=wrong)  # type: ignore[arg-type]
+    assert App(lifespan=asynccontextmanager(generator)).lifespan is not None
 
 
 def test_an_on_error_that_gives_no_response_is_refused() -> None:

@@ -66,7 +66,7 @@ class BlockingEngine:
         self.new_scope = new_scope
         self.live: set[Exchange] = set()
         """Exchanges that are not closed, or have exit callbacks or effects still to run."""
-        self._idle: asyncio.Future[None] | None = None
+        self._ended: asyncio.Future[None] | None = None
 
     def begin(self, pipeline: Pipeline, request: Request, started_ns: int) -> Exchange:
         """Begin to answer a request that began to arrive at ``started_ns``; its deadline counts from there. Its
@@ -76,21 +76,19 @@ class BlockingEngine:
         exchange.begin()
         return exchange
 
-    def idle(self) -> asyncio.Future[None]:
-        """Done when nothing is live."""
-        if self._idle is None or self._idle.done():
-            self._idle = self.loop.create_future()
-        self._note_idle()
-        return self._idle
+    async def idle(self, seconds: float, *, killed: bool) -> None:
+        """Wait until nothing is live, at most so long; for exchanges that were killed only if asked to."""
+        until = self.loop.time() + seconds
+        while any(killed or not one.killed for one in self.live) and (left := until - self.loop.time()) > 0:
+            if self._ended is None or self._ended.done():
+                self._ended = self.loop.create_future()
+            await asyncio.wait((self._ended,), timeout=left)
 
     def forget(self, exchange: Exchange) -> None:
         """An exchange has come to its end."""
         self.live.discard(exchange)
-        self._note_idle()
-
-    def _note_idle(self) -> None:
-        if not self.live and self._idle is not None and not self._idle.done():
-            self._idle.set_result(None)
+        if self._ended is not None and not self._ended.done():
+            self._ended.set_result(None)
 
     def cancel_all(self, reason: str) -> None:
         """Stop every request and background effect. A step that runs goes on to its return."""
@@ -103,12 +101,13 @@ class Exchange:
     """One request in the blocking engine: the interpreter's execution, and the effects that it waits for.
 
     One thread at a time drives the execution. While the request waits for a thread, that is the loop's; then the
-    request's own, until it hands over its answer; from there on the loop's again, and the one that runs exit callbacks.
+    request's own, until it hands over its answer; then, once the response is out, the one that runs exit callbacks.
+    What settles late is only counted, on the loop's.
     """
 
     __slots__ = (
         "_background", "_closed", "_current", "_dropped", "_engine", "_inbox", "_job", "_over", "_scope", "_tickets",
-        "_timer", "_waiting", "answer", "run",
+        "_timer", "_waiting", "answer", "killed", "run",
     )  # fmt: skip
 
     def __init__(self, engine: BlockingEngine, pipeline: Pipeline, request: Request, started_ns: int) -> None:
@@ -123,6 +122,8 @@ class Exchange:
         self._current: StartEffect | None = None
         self._background: deque[DetachEffect] = deque()
         # Of the loop's thread.
+        self.killed = False
+        """The server has lost patience with it; its thread may be stuck."""
         self._scope = engine.new_scope()
         self._job: Job | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -212,6 +213,11 @@ class Exchange:
         """Stop the request: nobody waits for its answer."""
         if not self._end_in_queue(Cancelled(reason)):
             self._inbox.put(Cancelled(reason))
+
+    def kill(self, reason: str) -> None:
+        """Stop the request, and let a stop of the server wait for it no longer."""
+        self.killed = True
+        self.cancel(reason)
 
     def close(self) -> None:
         """The response was sent, or never will be. Exit callbacks run on a worker thread, as steps do, and not before

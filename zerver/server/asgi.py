@@ -33,7 +33,7 @@ class AsgiServer:
     """Serves one app under any ASGI server. Its :class:`Service` (engine, effectors) belongs to the running loop: it
     starts with the lifespan, or, under a server without one, with the first request, and then ends with the loop.
 
-    ``freeze`` and ``configure`` give the site and its configuration; each is called when the first service starts."""
+    ``freeze`` gives the site, when the first service starts; ``configure`` the configuration of each."""
 
     def __init__(self, freeze: Callable[[], Site], configure: Callable[[], Config]) -> None:
         self._freeze = freeze
@@ -189,7 +189,7 @@ class AsgiServer:
             if answer is not None:
                 await send_response(request, answer, service.render, service.responses, gone, send)
         except asyncio.CancelledError:
-            exchange.cancel("the server stops")
+            exchange.kill("the server stops")
             raise
         finally:
             gone.cancel()

@@ -105,6 +105,8 @@ async def _until_gone(sending: Coroutine[Any, Any, BaseException | None], gone: 
         (problem,) = await asyncio.gather(task, return_exceptions=True)
     if isinstance(problem, (Exception, SystemExit)):
         raise problem
+    if problem is not None and not gone.done():
+        raise AppError("it cancelled itself") from problem
 
 
 # Streams
@@ -176,8 +178,13 @@ class _OnThreads:
         return await _on_thread(self._pool, self._next)
 
     async def close(self) -> None:
-        """See :meth:`_Awaited.close`."""
-        if self._iterator is not None or hasattr(self._chunks, "close"):
+        """See :meth:`_Awaited.close`. Not awaited when the server has cancelled the request: it may hang."""
+        task = asyncio.current_task()
+        if self._iterator is None and not hasattr(self._chunks, "close"):
+            return
+        if task is not None and task.cancelling():
+            self._pool.submit(self._close)
+        else:
             await _on_thread(self._pool, self._close)
 
     def _next(self) -> bytes:
@@ -199,20 +206,16 @@ def _to_close(iterator: object, iterable: object, name: str) -> list[Callable[[]
 
 
 async def _on_thread(pool: ThreadPool, work: Callable[[], T]) -> T:
-    """What ``work`` gives on a thread of the pool. Cancelled, it is taken out of the queue or runs on unheard."""
+    """What ``work`` gives on a thread of the pool. It runs also when nobody waits for it any more."""
     loop = asyncio.get_running_loop()
     result: asyncio.Future[tuple[T, BaseException | None]] = loop.create_future()
 
     def done(value: T, problem: BaseException | None) -> None:
         hand_over(loop, _settle, result, (value, problem))
 
-    if (job := pool.submit(work, done)) is None:
+    if pool.submit(work, done) is None:
         raise AppError("the server has stopped")
-    try:
-        value, problem = await result
-    except asyncio.CancelledError:
-        job.cancel()
-        raise
+    value, problem = await result
     if problem is not None:
         raise problem
     return value

@@ -38,7 +38,9 @@ __all__ = ["Service"]
 
 _log = logging.getLogger("zerver")
 
-_LAST = 1.0  # seconds that what was cancelled has to come to its end
+_LAST = 0.5  # seconds that what was cancelled has to come to its end
+# A stream that waits for its next chunk keeps a thread, and there is no other bound on how many streams are open.
+_STREAMS = 256
 
 
 class Service:
@@ -53,8 +55,8 @@ class Service:
         requests, calls = config.reactor.continuation_pool, config.reactor.effector_pool
         self._requests = ThreadPool(requests.size, requests.queue, name="zerver-request")
         self._calls = ThreadPool(calls.size, calls.queue, name="zerver-call")
-        # Each request has one job at most that waits here.
-        self.responses = ThreadPool(requests.size, sys.maxsize, name="zerver-response")
+        # Each request has one job at most here, or two while a stream is closed.
+        self.responses = ThreadPool(_STREAMS, sys.maxsize, name="zerver-response")
         """Runs what comes after the pipeline: streams that are sent, and exit callbacks."""
         self._own_effectors = site.effectors
         built_in = built_in_effectors(config, self._calls)
@@ -88,9 +90,9 @@ class Service:
 
     async def drain(self, seconds: float) -> None:
         """Wait so long for requests and background effects; then cancel what is left."""
-        await self._idle(seconds)
+        await self.engine.idle(seconds, killed=False)
         self.engine.cancel_all("the server stops")
-        await self._idle(_LAST)
+        await self.engine.idle(_LAST, killed=True)
 
     async def close(self) -> None:
         """Cancel what is live, close effectors and pools. Threads that hang are left behind: they are daemons and keep
@@ -157,11 +159,6 @@ class Service:
         close = getattr(driver, "close", None)
         if close is not None:
             self._closing.push_async_callback(close)
-
-    async def _idle(self, seconds: float) -> None:
-        until = self.loop.time() + seconds
-        while self.engine.live and self.loop.time() < until:
-            await asyncio.wait([self.engine.idle()], timeout=until - self.loop.time())
 
 
 class _OnLoop:
