@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -11,7 +12,15 @@ from zerver_runtime.actor import Actor, behaviour
 from zerver_runtime.dead_letters import DeadLetters
 from zerver_runtime.ids import ActorId, Place, place, show
 from zerver_runtime.mailbox import MailboxPolicy
-from zerver_runtime.message import ActorDead, ActorError, BehaviourFailed, MailboxFull, ReplyTimeout, SelfAsk
+from zerver_runtime.message import (
+    ActorDead,
+    ActorError,
+    BehaviourFailed,
+    ExitReason,
+    MailboxFull,
+    ReplyTimeout,
+    SelfAsk,
+)
 from zerver_runtime.ref import id_of
 from zerver_runtime.reply import Reply
 from zerver_runtime.supervisor import Intensity, Supervisor, child
@@ -41,6 +50,8 @@ class Ledger:
     def __init__(self, simulation: Simulation) -> None:
         self.simulation = simulation
         self.sent: dict[int, Sent] = {}
+        self.watched: Counter[tuple[ActorId, ActorId]] = Counter()  # (watcher, whom) -> how often
+        self.told: Counter[tuple[ActorId, ActorId]] = Counter()
         self.seen: Counter[str] = Counter()
         self._numbers = itertools.count(1)
         self._last: dict[tuple[object, ActorId], int] = {}
@@ -89,7 +100,23 @@ class Ledger:
         if error is not None and not isinstance(error, ActorDead | BehaviourFailed | MailboxFull | ReplyTimeout):
             self.simulation.violated("an ask fails for a reason", f"ask {sent.number}: {error!r}")
 
+    def watches(self, watcher: ActorId, target: ActorId) -> None:
+        self.watched[watcher, target] += 1
+
+    def down(self, watcher: ActorId, target: ActorId) -> None:
+        self.seen["down"] += 1
+        self.told[watcher, target] += 1
+        if self.told[watcher, target] > self.watched[watcher, target]:
+            self.simulation.violated("an end is told once", f"{show(watcher)} heard again of {show(target)}")
+
     # --- At rest
+
+    def untold(self) -> str | None:
+        living = {id for one in self.simulation.processes.values() for id in one.scheduler.cells}
+        for watcher, target in self.watched:
+            if watcher in living and target not in living and not self.told[watcher, target]:
+                return f"{show(watcher)} does not know of the end of {show(target)}"
+        return None
 
     def unanswered(self) -> str | None:
         living = {one.place for one in self.simulation.processes.values()}
@@ -208,6 +235,15 @@ class Probe(Actor):
         self.inside = False
 
     @behaviour
+    def watch(self, target: Probe) -> None:
+        ledger().watches(id_of(self.ref), id_of(target))
+        self.monitor(target)
+
+    @behaviour
+    def on_down(self, ref: Probe, reason: ExitReason) -> None:  # type: ignore[override]
+        ledger().down(id_of(self.ref), id_of(ref))
+
+    @behaviour
     def crash(self) -> None:
         raise RuntimeError("planned")
 
@@ -231,7 +267,12 @@ def boot(process: SimulatedProcess) -> None:
     process.scheduler.spawn(Supervisor, (children,), {"intensity": Intensity(1_000_000, 1)})
 
 
-def work(simulation: Simulation, crashes: bool) -> None:
+CALM = ("tell",) * 3 + ("ask",) * 3 + ("burst",) * 3 + ("await",) * 4 + ("watch", "sleep")
+EVERYTHING = (*CALM, "crash", "stop")
+ASKS = ("ask",) * 8 + ("sleep",)
+
+
+def work(simulation: Simulation, mix: Sequence[str]) -> None:
     """Something comes from outside, to some scheduler."""
     rng = simulation.rng
     process = simulation.process(rng.randrange(SLOTS))
@@ -245,26 +286,31 @@ def work(simulation: Simulation, crashes: bool) -> None:
     one, other = some(), some()
     if one is None or other is None:
         return
-    simulation.note("work on", process, "with", one, other)
-    what = rng.randrange(16 if crashes else 14)
+    what = rng.choice(mix)
+    simulation.note("work on", process, what, one, other)
     try:
-        if what < 3:
-            ledger().tell(process.place, process.place, one)
-        elif what < 6:
-            asked = ledger().ask(process.place, process.place, one)
-            if asked is not None:
-                sent, reply = asked
-                reply.on_done(lambda reply: ledger().answered(sent, reply))
-        elif what < 9:
-            one.burst([other, some() or other], rng.randrange(1, 24))
-        elif what < 13:
-            one.ask(other, rng.choice((0.001, 0.1, 5.0)), rng.choice((0, 1, 18)))
-        elif what < 14:
-            one.sleepy(rng.choice((0.001, 0.1, 1.0)))
-        elif what < 15:
-            one.crash()
-        else:
-            one.stop()
+        match what:
+            case "tell":
+                ledger().tell(process.place, process.place, one)
+            case "ask":
+                asked = ledger().ask(process.place, process.place, one)
+                if asked is not None:
+                    sent, reply = asked
+                    reply.on_done(lambda reply: ledger().answered(sent, reply))
+            case "burst":
+                one.burst([other, some() or other], rng.randrange(1, 24))
+            case "await":
+                one.ask(other, rng.choice((0.001, 0.1, 5.0)), rng.choice((0, 1, 18)))
+            case "watch":
+                one.watch(other)
+            case "sleep":
+                one.sleepy(rng.choice((0.001, 0.1, 1.0)))
+            case "crash":
+                one.crash()
+            case "stop":
+                one.stop()
+            case _:
+                raise ValueError(what)
     except MailboxFull:
         pass
 
@@ -273,11 +319,17 @@ FAULTS = Faults(kill=0.012, delay=0.02, pause=0.01, stall=0.02)
 
 
 def simulate(
-    seed: int, steps: int = 100, faults: Faults = FAULTS, *, names: bool = False, crashes: bool = True, **options: Any
+    seed: int,
+    steps: int = 100,
+    faults: Faults = FAULTS,
+    *,
+    names: bool = False,
+    mix: Sequence[str] = EVERYTHING,
+    **options: Any,
 ) -> Ledger:
     """Run one history to its end. InvariantViolated.
 
-    names: look for each actor under its name, too. crashes: actors crash and stop now and then.
+    names: look for each actor under its name, too. mix: what comes from outside, each as often as it is in it.
     """
     global _ledger
     hub = {"hub": (f"{__name__}:Mute", (), "none")}
@@ -285,13 +337,14 @@ def simulate(
     found = _ledger = Ledger(simulation)
     simulation.rest_invariant("every ask is answered", found.unanswered)
     simulation.rest_invariant("no message is lost", found.lost)
+    simulation.rest_invariant("every watcher is told", found.untold)
     simulation.rest_invariant("no actor fails but by plan", found.crashed)
     simulation.rest_invariant("supervised actors are back", found.not_back)
     if names:
         simulation.rest_invariant("a name finds who lives", found.not_found)
     try:
         simulation.settle()
-        simulation.run(steps, partial(work, crashes=crashes))
+        simulation.run(steps, partial(work, mix=mix))
         assert simulation.settle(), simulation.trace
     finally:
         _ledger = None
