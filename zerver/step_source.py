@@ -212,7 +212,11 @@ class _Reading:
                 self.complete = False
 
     def _needs(self, call: ast.Call, line: int) -> None:
-        if any(keyword.arg is None for keyword in call.keywords) or len(call.args) > 1:
+        unpacked = [
+            *(one for one in call.args if isinstance(one, ast.Starred)),
+            *(k for k in call.keywords if not k.arg),
+        ]
+        if unpacked or len(call.args) > 3:  # then= may be among them
             self.complete = False
             return
         then = next((keyword.value for keyword in call.keywords if keyword.arg == "then"), None)

@@ -143,6 +143,14 @@ def test_the_same_function_is_compiled_once() -> None:
     assert continuation(once) is compiled
 
 
+def test_a_continuation_that_is_no_closure_is_compiled_once() -> None:
+    def plain(ctx: CtxView[A]) -> Decision:
+        return Continue()
+
+    assert continuation(plain) is continuation(plain)
+    assert compile_step(plain) is continuation(plain)
+
+
 def test_a_step_knows_its_name_and_place() -> None:
     @step
     def named(ctx: CtxView[A]) -> Decision:

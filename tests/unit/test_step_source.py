@@ -221,7 +221,7 @@ def ends(ctx: CtxView) -> Decision:
 
 
 def walrus(ctx: CtxView) -> Decision:
-    return (answer := Done.empty())  # noqa: F841
+    return (answer := Need([], then=show))  # noqa: F841
 
 
 def calls_a_helper(ctx: CtxView) -> Decision:
@@ -256,6 +256,14 @@ def positional(ctx: CtxView) -> Decision:
     return Need([], "parallel", "all", show)
 
 
+def options_in_order(ctx: CtxView) -> Decision:
+    return Need([], "sequential", "all", then=show)
+
+
+def unpacked_effects(ctx: CtxView) -> Decision:
+    return Need(*anything)
+
+
 def unpacked(ctx: CtxView) -> Decision:
     return Need([], **anything)
 
@@ -282,7 +290,9 @@ def shadows(ctx: CtxView) -> Decision:
         (goes_on_after, [], True, True),
         (goes_on_after_none, [], True, True),
         (ends, [], True, False),
-        (walrus, [], True, False),
+        (walrus, [show], True, False),
+        (options_in_order, [show], True, False),
+        (unpacked_effects, [], False, False),
         (calls_a_helper, [], False, False),
         (returns_a_name, [], False, False),
         (local_continuation, [], False, False),
