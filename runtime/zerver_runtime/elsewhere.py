@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from zerver_runtime.behaviour import Behaviour
 from zerver_runtime.ids import ActorId, show
-from zerver_runtime.message import ActorDead
+from zerver_runtime.message import ActorDead, NotPlainData
 from zerver_runtime.reply import Reply
 
 if TYPE_CHECKING:
@@ -27,16 +27,23 @@ class Elsewhere:
         self.kind = kind
 
     def send(self, behaviour: Behaviour[Any, Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> Any:
-        """Through the mailman. NotPlainData: always checked here, as the message leaves the stage."""
+        """Through the mailman. NotPlainData: what leaves the stage is encoded by him at once, or refused."""
         scheduler = self.scheduler
-        scheduler.check(behaviour, args, kwargs)
+        if scheduler.check_arguments:
+            scheduler.check(behaviour, args, kwargs)
         reply: Reply[Any] = Reply(self, behaviour.name)
-        if scheduler.is_here(self.id) or scheduler.mailman is None:
-            why = "no such actor" if scheduler.is_here(self.id) else "there is no mailman"
+        mailman = scheduler.mailman
+        if mailman is None or scheduler.is_here(self.id):
+            scheduler.check(behaviour, args, kwargs)
+            why = "there is no mailman" if mailman is None else "no such actor"
             scheduler.dead_letters.add(self.id, behaviour.name, why)
             reply.fail(ActorDead(self.id, why))
-        else:
-            scheduler.mailman.send(scheduler.running, self.id, behaviour.name, args, kwargs, reply)
+            return reply
+        try:
+            mailman.send(scheduler.running, self.id, behaviour.name, args, kwargs, reply)
+        except NotPlainData:
+            scheduler.check(behaviour, args, kwargs)  # names the path inside the argument as well
+            raise
         return reply
 
     def post(self, irq: Callable[[], object]) -> None:

@@ -192,6 +192,8 @@ class Mailman:
         scheduler = self._scheduler
         scheduler.names_elsewhere.pop(word.name, None)
         id = unpack(word.actor) if word.actor else None
+        if id is not None and scheduler.is_here(id) and id not in scheduler.cells:
+            return  # late: that actor of this scheduler has died since, and the name may have a new holder
         holder = scheduler.names.get(word.name)
         if holder is not None and id is not None and id != holder.id:
             # Somebody else was first, or has taken over.
@@ -216,7 +218,7 @@ class Mailman:
                     peer.acknowledged = max(peer.acknowledged, min(peer.sent, int.from_bytes(payload, "little")))
                     if peer.held:
                         self._relieve(peer)
-        except (msgspec.MsgspecError, LookupError, ValueError) as error:
+        except (msgspec.MsgspecError, LookupError, ValueError, RecursionError) as error:
             self._scheduler.report(f"a frame from {peer.place}", error)
             self._break(peer, f"it sent a frame that cannot be read: {error}")
         if peer.decoder.error is not None:

@@ -28,7 +28,8 @@ class Mailman(Protocol):
     ) -> None:
         """Take a message to an actor elsewhere, and settle or fail `reply` in the end, also when that process dies.
 
-        May raise MailboxFull, Overloaded or NotPlainData; may mute the sender: `sender.hold()`, later `.release()`.
+        NotPlainData: an argument cannot leave the process; nobody has checked before. May raise MailboxFull or
+        Overloaded; may mute the sender: `sender.hold()`, later `.release()`.
         """
         ...
 

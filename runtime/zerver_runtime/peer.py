@@ -33,6 +33,9 @@ WINDOW = 8192
 further one is refused."""
 
 _BATCH = 32 * 1024  # bytes that are written without waiting for the end of the turn
+_NOT_PLAIN = (TypeError, ValueError, OverflowError, NotImplementedError, RecursionError, msgspec.MsgspecError)
+"""What encoding raises; RecursionError for what contains itself."""
+
 _ONLY_HERE = 3  # references to a reply that nobody else holds: the ask's tuple, the loop variable, getrefcount's own
 
 
@@ -141,7 +144,7 @@ class Peer:
                 self._codec.encode_into((serial, behaviour, args), messages, -1)
             else:
                 self._codec.encode_into((serial, behaviour, args, kwargs), messages, -1)
-        except (TypeError, ValueError, OverflowError, NotImplementedError, msgspec.MsgspecError):
+        except _NOT_PLAIN:
             del messages[before:]
             found = getattr(getattr(reply and reply.source, "kind", None), behaviour, None)
             names = (*getattr(found, "names", ())[: len(args)], *(kwargs or {}))
@@ -168,7 +171,7 @@ class Peer:
                 self._codec.encode_into((correlation, value), replies, -1)
             else:
                 self._codec.encode_into((correlation, None, self._codec.plain_error(encode_error(error))), replies, -1)
-        except (TypeError, ValueError, OverflowError, NotImplementedError, msgspec.MsgspecError) as fault:
+        except _NOT_PLAIN as fault:
             del replies[before:]
             found = NotPlainData("the behaviour", "its return value", f"a {type(value).__qualname__} ({fault})")
             self._codec.encode_into((correlation, None, encode_error(found)), replies, -1)

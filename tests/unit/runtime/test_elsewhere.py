@@ -11,6 +11,7 @@ from actor_kit import Stage
 from zerver_runtime.actor import Actor
 from zerver_runtime.behaviour import behaviour
 from zerver_runtime.cell import Cell
+from zerver_runtime.codec import Codec
 from zerver_runtime.ids import ActorId, Place, place
 from zerver_runtime.mailman_protocol import Mailman
 from zerver_runtime.message import ActorDead, ExitReason, NotPlainData, Overloaded
@@ -45,6 +46,10 @@ class Carrier:
                 raise Overloaded("link", behaviour, 0)
             sender.hold()
             self.held.append(sender)
+        try:
+            Codec(self.scheduler.ref).encode((args, kwargs))
+        except NotImplementedError:
+            raise NotPlainData(behaviour, "an argument", "of some kind") from None
         there = self.schedulers.get(place(target))
         if there is None:
             reply.fail(ActorDead(target, "lost: its process is gone"))

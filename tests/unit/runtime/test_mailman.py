@@ -202,6 +202,12 @@ def test_what_is_not_plain_data_is_refused_at_the_call_and_nothing_of_it_is_sent
     log, actor = net.remote(Log)
     with pytest.raises(NotPlainData, match="line"):
         log.add(object())
+    with pytest.raises(NotPlainData, match=r"Log\.add\(\): line\['deep'\]\[1\] is a builtins\.object"):
+        log.add({"deep": [1, object()]})
+    endless: list[Any] = []
+    endless.append(endless)
+    with pytest.raises(NotPlainData, match="nested more than"):
+        log.add(endless)
     with pytest.raises(NotPlainData):
         log.add(1 << 70)
     assert net.ask(log.add("good")) == 1
