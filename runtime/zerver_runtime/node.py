@@ -118,8 +118,15 @@ class NodeState:
 
     def wake_at(self) -> float | None:
         """When the next `Tick` is due at the latest (seconds); None: only when something happens."""
-        times = [slot.due for slot in self.slots.values() if slot.due is not None]
         limits = self._limits
+        stopping = self._stop_by
+        if stopping is None:
+            times = [slot.due for slot in self.slots.values() if slot.due is not None]
+            due = self._placement.wake_at()
+            if due is not None:
+                times.append(due)
+        else:
+            times = [stopping]  # nothing is restarted or placed any more, so what was due must not wake the Node
         for view in self.views.values():
             if view.state == "starting":
                 times.append(view.since + limits.boot)
@@ -127,10 +134,7 @@ class NodeState:
                 times.append(view.since + limits.grace)
             if view.state == "ready" and view.linked:
                 times.append(view.beat + (limits.replace_after if view.dumped else limits.stuck_after))
-        if self._stop_by is not None:
-            times.append(self._stop_by)
-        due = self._placement.wake_at()
-        return min([*times, due] if due is not None else times, default=None)
+        return min(times, default=None)
 
     # --- What a process says
 

@@ -406,3 +406,14 @@ def test_repr_and_statistics_say_how_it_stands() -> None:
     assert repr(drive.state) == "<NodeState running: 1 of 1 ready>"
     (row,) = drive.state.statistics()
     assert (row["slot"], row["incarnation"], row["pid"], row["state"], row["restarts"]) == (0, 1, 77, "ready", 0)
+
+
+def test_a_restart_that_was_due_does_not_wake_a_node_that_stops() -> None:
+    drive = running()
+    drive(Exited(B1, "signal 9"))
+    due = drive.state.wake_at()
+    assert due is not None
+    drive(Signalled("TERM"))
+    stopping = drive.state.wake_at()
+    assert stopping is not None
+    assert stopping > due

@@ -69,11 +69,6 @@ def test_every_promise_holds_whatever_happens(
         assert all(seen[one] > 10 for one in happened), seen
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=InvariantViolated,
-    reason="Mailman.heard() takes the late news of an actor's own earlier life for a rival and takes its name away",
-)
 def test_a_name_finds_who_lives_once_all_is_at_rest() -> None:
     for seed in seeds(100):
         simulate(seed, names=True)
