@@ -408,9 +408,10 @@ def test_repr_and_statistics_say_how_it_stands() -> None:
     assert (row["slot"], row["incarnation"], row["pid"], row["state"], row["restarts"]) == (0, 1, 77, "ready", 0)
 
 
-def test_a_restart_that_was_due_does_not_wake_a_node_that_stops() -> None:
-    drive = running()
-    drive(Exited(B1, "signal 9"))
+def test_a_restart_of_an_actor_that_was_due_does_not_wake_a_node_that_stops() -> None:
+    drive = running(1, 0, actors=SPEC)
+    drive.say(A1, control.Spawned(1, b"id"))
+    drive.say(A1, control.Unclaim("counter", b"id", "it crashed"))
     due = drive.state.wake_at()
     assert due is not None
     drive(Signalled("TERM"))
