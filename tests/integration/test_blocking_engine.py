@@ -326,7 +326,7 @@ async def test_detached_effects_run_after_the_response_one_after_another_past_th
         own("b", kind=ErrorKind.INTERNAL, required=False),
         own("c", held=True, required=False),
     )
-    app.get("/x", needing(*effects, join="all_required", detach=True), deadline=0.05)
+    app.get("/x", needing(*effects, join="all_required", detach=True), deadline=0.5)
     async with serving(app):
         release = asyncio.Event()
         connection = Connection(app, path="/x")
@@ -338,13 +338,14 @@ async def test_detached_effects_run_after_the_response_one_after_another_past_th
 
         connection._send = slowly  # type: ignore[method-assign]
         connection.start()
+        await until(lambda: driver.log)
         await asyncio.sleep(0.02)
         assert driver.log == ["+required"]
         release.set()
         await connection.ended()
         assert connection.status == 200
         await until(lambda: "a" in driver.holding)
-        await asyncio.sleep(0.06)  # past the deadline of the request
+        await asyncio.sleep(0.5)  # past the deadline of the request
         assert driver.log == ["+required", "+a"]
         driver.release("a")
         await until(lambda: "c" in driver.holding)
