@@ -393,6 +393,11 @@ def exiting() -> Iterator[bytes]:
     raise SystemExit(3)
 
 
+def interrupting() -> Iterator[bytes]:
+    yield b"half"
+    raise KeyboardInterrupt
+
+
 async def exiting_asynchronously() -> AsyncIterator[bytes]:
     yield b"half"
     raise SystemExit(3)
@@ -427,6 +432,7 @@ def cleaning_up_badly() -> Iterator[bytes]:
         (in_mid_async_stream, b"half"),
         (exiting, b"half"),
         (exiting_asynchronously, b"half"),
+        (interrupting, b"half"),
         (cancelling_itself, b"half"),
         (stopping, b""),
         (cleaning_up_badly, b"halftext"),

@@ -283,9 +283,10 @@ class Exchange:
 
         try:
             ticket = self._engine.dispatcher.start(what.what, self._scope, deadline, settled)
-        except Exception as problem:  # an effect that is no effect: a target that is no text, say
-            _log.error("request %s: %s cannot be performed", self.run.state.request.id, what.what, exc_info=problem)
-            settled(1, Failure(Error(ErrorKind.INTERNAL, "an effect cannot be performed")))
+        except Exception as problem:  # made wrongly: its target is no text, say
+            told = f"{what.what.label}: it cannot be performed"
+            _log.error("request %s: %s", self.run.state.request.id, told, exc_info=problem)
+            settled(1, Failure(Error(ErrorKind.INTERNAL, told)))
             return
         if pending:
             self._tickets[place] = ticket

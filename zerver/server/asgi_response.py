@@ -8,6 +8,7 @@ import logging
 import os
 import threading
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from starlette.responses import FileResponse
@@ -45,7 +46,8 @@ async def send_response(
         _log.error("request %s: its response failed", request.id, exc_info=problem)
         if not out.begun:
             failed = render(Error(ErrorKind.INTERNAL, "the response cannot be sent"), request, problem)
-            await _send(request, failed, render, pool, gone, out)
+            with suppress(_Gone):
+                await _send(request, failed, render, pool, gone, out)
 
 
 class _Gone(Exception):
@@ -170,17 +172,21 @@ class _OnThreads:
 
     def __init__(self, chunks: Iterable[bytes], pool: ThreadPool) -> None:
         self._chunks = chunks
-        self._iterator: Any = None
         self._pool = pool
+        self._begun = False
+        # Guarded by the lock.
         self._lock = threading.Lock()
+        self._iterator: Any = None
+        self._closed = False
 
     async def next(self) -> bytes:
+        self._begun = True
         return await _on_thread(self._pool, self._next)
 
     async def close(self) -> None:
         """See :meth:`_Awaited.close`. Not awaited when the server has cancelled the request: it may hang."""
         task = asyncio.current_task()
-        if self._iterator is None and not hasattr(self._chunks, "close"):
+        if not self._begun and not hasattr(self._chunks, "close"):
             return
         if task is not None and task.cancelling():
             self._pool.submit(self._close)
@@ -189,6 +195,8 @@ class _OnThreads:
 
     def _next(self) -> bytes:
         with self._lock:
+            if self._closed:
+                raise AppError("the stream was closed")
             if self._iterator is None:
                 self._iterator = iter(self._chunks)
             chunk: bytes = next(self._iterator, _END)
@@ -196,6 +204,7 @@ class _OnThreads:
 
     def _close(self) -> None:
         with self._lock:
+            self._closed = True
             for one in _to_close(self._iterator, self._chunks, "close"):
                 one()
 
@@ -216,8 +225,10 @@ async def _on_thread(pool: ThreadPool, work: Callable[[], T]) -> T:
     if pool.submit(work, done) is None:
         raise AppError("the server has stopped")
     value, problem = await result
-    if problem is not None:
+    if isinstance(problem, Exception):
         raise problem
+    if problem is not None:  # an exit or interrupt would end the loop
+        raise AppError(f"it raised {type(problem).__name__}") from problem
     return value
 
 
