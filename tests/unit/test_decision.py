@@ -95,9 +95,15 @@ def test_streams_take_plain_and_async_iterables() -> None:
         yield b"x"
 
     for chunks in ([b"x"], plain(), asynchronous()):
-        body = Done.stream(chunks, content_type="text/event-stream").response.body
-        assert isinstance(body, StreamBody)
-        assert body.chunks is chunks
+        response = Done.stream(chunks, content_type="text/event-stream").response
+        assert response.status == 200
+        assert isinstance(response.body, StreamBody)
+        assert response.body.chunks is chunks
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_any_status_of_a_redirect_may_be_chosen(status: int) -> None:
+    assert Done.redirect("/", status=status).response.status == status
 
 
 @pytest.mark.parametrize("status", [200, 300, 304, 306, 309, 404, "307"])

@@ -174,6 +174,10 @@ def test_a_location_keeps_what_is_reserved_or_encoded() -> None:
 # --- Responses
 
 
+def test_a_response_is_200_without_headers_and_body_if_nothing_else_is_said() -> None:
+    assert response() == Response() == Response(200, (), b"")
+
+
 def test_responses_are_frozen_and_compare_by_value() -> None:
     made: Any = Response(200, (("a", "b"),), b"c")
     assert made == Response(200, (("a", "b"),), b"c")
