@@ -317,16 +317,17 @@ async def test_a_mount_that_does_not_know_the_protocol_is_left_alone(log: Log, m
     assert log == ["app starts", "app stops"]
 
 
-async def test_a_mount_that_took_the_start_and_raised_has_failed_to_start(log: Log) -> None:
+@pytest.mark.parametrize("problem", [OSError("no disk"), asyncio.CancelledError()])
+async def test_a_mount_that_took_the_start_and_raised_has_failed_to_start(log: Log, problem: BaseException) -> None:
     async def mounted(scope: Any, receive: Any, send: Any) -> None:
         await receive()
-        raise OSError("no disk")
+        raise problem
 
     app = log.app("app")
     app.mount("/m", mounted)
     message = await failed_start(app)
     assert "mount /m" in message
-    assert "OSError: no disk" in message
+    assert f"{type(problem).__name__}: {problem}" in message
 
 
 async def test_a_mount_that_raises_while_it_runs_or_stops_has_failed_to_stop(log: Log) -> None:

@@ -51,8 +51,7 @@ class _Mounted:
         answer = await self._from_app.get()
         reason = answer.get("message") or "no reason given"
         if answer["type"] == "returned":
-            await asyncio.wait((self._task,))
-            problem = self._task.exception()
+            (problem,) = await asyncio.gather(self._task, return_exceptions=True)
             if problem is None or not self._asked:
                 return False
             reason = f"{type(problem).__name__}: {problem}"
