@@ -7,8 +7,9 @@ import inspect
 import re
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
+from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, overload
 
 import msgspec
@@ -94,7 +95,7 @@ class App:
         names = sys._getframe(1).f_locals
         self._before += [compile_step(step, names) for step in steps]
 
-    def flow(self, slug: str, *steps: Step, before: tuple[Step, ...] = (), deadline: float | None = None) -> None:
+    def flow(self, slug: str, *steps: Step, before: Sequence[Step] = (), deadline: float | None = None) -> None:
         """Serve the steps as ``POST /flow/v1/<slug>``. A slug is lower-case words joined with ``-`` or ``_``."""
         if not _SLUG.fullmatch(slug):
             raise DefinitionError(
@@ -102,7 +103,7 @@ class App:
             )
         if not steps:
             raise DefinitionError(f"flow {slug!r}: give at least one step")
-        self._add("POST", f"/flow/v1/{slug}", steps, before, deadline, sys._getframe(1).f_locals)
+        self._add("POST", f"/flow/v1/{slug}", steps, before, deadline, sys._getframe(1))
 
     def mount(self, path: str, app: AsgiApp) -> None:
         """Serve an ASGI app below ``path``. Its routes come after those of this app."""
@@ -133,17 +134,21 @@ class App:
         method: str,
         path: str,
         steps: tuple[Step, ...],
-        before: tuple[Step, ...],
+        before: Sequence[Step],
         deadline: float | None,
-        names: Mapping[str, Any],
+        frame: FrameType,
     ) -> None:
         if not isinstance(path, str):
             raise DefinitionError(f"route {method} {path!r}: give its path first: @app.get('/todos')")
         self._open(f"route {method} {path}")
         if deadline is not None and not (isinstance(deadline, (int, float)) and 0 < deadline <= _DAY):
             raise DefinitionError(f"route {method} {path}: deadline={deadline!r}; give seconds above 0, at most a day")
-        compiled = tuple(compile_step(step, names) for step in (*before, *steps))
-        self._routes.append(_Route(method, path, compiled, deadline))
+        if callable(before):
+            name = getattr(before, "__name__", "step")
+            raise DefinitionError(f"route {method} {path}: before= is a list of steps; write before=[{name}]")
+        compiled = tuple(compile_step(step, frame.f_locals) for step in (*before, *steps))
+        where = f"{frame.f_code.co_filename}:{frame.f_lineno}"
+        self._routes.append(_Route(method, path, compiled, deadline, where))
 
     def _open(self, what: str) -> None:
         if self._site is not None:
@@ -159,7 +164,7 @@ class App:
         router: Router[Pipeline] = Router()
         for pipeline, route in self._pipelines():
             try:
-                router.add(route.method, route.path, pipeline, pipeline.steps[-1].where if pipeline.steps else "")
+                router.add(route.method, route.path, pipeline, route.where)
             except RouteError as problem:
                 errors.append(str(problem))
             findings = check_pipeline(pipeline)
@@ -233,6 +238,8 @@ class _Route(msgspec.Struct, frozen=True):
     path: str
     steps: tuple[CompiledStep, ...]
     deadline: float | None
+    where: str
+    """``file:line`` of the declaration."""
 
 
 class Registrar:
@@ -246,24 +253,24 @@ class Registrar:
 
     @overload
     def __call__(
-        self, path: str, first: Step, /, *steps: Step, before: tuple[Step, ...] = (), deadline: float | None = None
+        self, path: str, first: Step, /, *steps: Step, before: Sequence[Step] = (), deadline: float | None = None
     ) -> None: ...
     @overload
     def __call__(
-        self, path: str, /, *, before: tuple[Step, ...] = (), deadline: float | None = None
+        self, path: str, /, *, before: Sequence[Step] = (), deadline: float | None = None
     ) -> Callable[[F], F]: ...
     def __call__(
-        self, path: str, /, *steps: Step, before: tuple[Step, ...] = (), deadline: float | None = None
+        self, path: str, /, *steps: Step, before: Sequence[Step] = (), deadline: float | None = None
     ) -> Callable[[F], F] | None:
         """Declare a route. ``before``: steps that run before ``steps``, after those of ``app.use``. ``deadline``:
         seconds for the whole request, instead of ``limits.deadline``."""
         frame = sys._getframe(1)
         if steps:
-            self._app._add(self._method, path, steps, before, deadline, frame.f_locals)
+            self._app._add(self._method, path, steps, before, deadline, frame)
             return None
 
         def declare(fn: F) -> F:
-            self._app._add(self._method, path, (fn,), before, deadline, frame.f_locals)
+            self._app._add(self._method, path, (fn,), before, deadline, frame)
             return fn
 
         return declare

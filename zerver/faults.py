@@ -27,7 +27,7 @@ class Faults:
 
     def breaker_open(self, effect: Effect[Any], retry_after: float) -> Error:
         """The target fails so often that it is left alone for ``retry_after`` more seconds."""
-        what = f"{effect.label}: not tried, because it failed too often just now"
+        what = f"{effect.label}: left alone for now, because it failed too often"
         return Error(ErrorKind.UPSTREAM_UNAVAILABLE, what, retry_after=retry_after)
 
     def bulkhead_full(self, effect: Effect[Any]) -> Error:

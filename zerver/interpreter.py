@@ -224,7 +224,7 @@ def _raised(run: Execution, step: CompiledStep, exception: BaseException, action
 def _not_need(step: CompiledStep) -> str:
     return (
         f"step {step.name} awaited something other than need(...), or called what wants an event loop: a step does no "
-        "I/O and has no loop; declare an effect instead, such as call.run(...)"
+        "I/O and has no loop; declare an effect instead, such as timer.sleep(...) or call.run(...)"
     )
 
 

@@ -6,6 +6,7 @@ the values when that resolves. No event loop is involved.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Generator
 from typing import Any, Generic, Literal, TypeVar, overload
 
@@ -34,16 +35,24 @@ _Racing = Literal["any", "first_success"]
 class Asking(Generic[R_co]):
     """What ``await`` is applied to: the Need, on its way to the interpreter."""
 
-    __slots__ = ("need", "single")
+    __slots__ = ("awaited", "need", "single")
 
     def __init__(self, need: Need, single: bool) -> None:
         self.need = need
         self.single = single
+        self.awaited = False
 
     # Any as what is sent: else mypy takes 'x: str = await need(...)' for Any.
     def __await__(self) -> Generator[Asking[R_co], Any, R_co]:
+        self.awaited = True
         value: R_co = yield self
         return value
+
+    def __del__(self) -> None:
+        # As Python warns of coroutines: what is not awaited does not happen, and nobody would know.
+        if not getattr(self, "awaited", True):
+            labels = ", ".join(effect.label for effect in self.need.effects)
+            warnings.warn(f"need({labels}) was never awaited: write 'await need(...)'", RuntimeWarning, stacklevel=2)
 
 
 @overload

@@ -225,7 +225,11 @@ def _only_parameter(fn: Any, blame: str) -> inspect.Parameter:
         one for one in parameters if one.default is one.empty and one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)
     ]
     if len(required) != 1 or required[0].kind is required[0].KEYWORD_ONLY or required[0] is not parameters[0]:
-        raise DefinitionError(f"{blame}: a step takes exactly one argument, its context; found {len(required)}")
+        found = ", ".join(one.name for one in required) or "none"
+        raise DefinitionError(
+            f"{blame}: a step takes exactly one argument, its context; found {len(required)} ({found}). Read what the "
+            "client sent from the context: ctx.param('id', int), ctx.query('limit', int), ctx.json(Model)"
+        )
     return required[0]
 
 

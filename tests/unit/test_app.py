@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Never
@@ -230,3 +231,19 @@ def test_an_empty_app_starts() -> None:
     app = App()
     assert app.check() == type(app.check())((), ())
     assert app.site().router.routes() == []
+
+
+def test_before_takes_a_list_and_says_so_of_a_bare_step() -> None:
+    app = App()
+    app.get("/list", done, before=[done])
+    with pytest.raises(DefinitionError, match=r"GET /bare: before= is a list of steps; write before=\[done\]"):
+        app.get("/bare", done, before=done)  # type: ignore[call-overload]
+
+
+def test_a_duplicate_route_is_told_by_the_lines_that_declare_it() -> None:
+    app = App()
+    app.get("/same", done)
+    app.get("/same", done)
+    (error,) = app.check().errors
+    lines = re.findall(r"test_app\.py:(\d+)", error)
+    assert len(set(lines)) == 2

@@ -379,7 +379,12 @@ def test_wrong_settings_end_the_start_with_one_message(
 def test_new_writes_an_app_a_test_and_a_configuration(folder: Path) -> None:
     result = run("new", "my-shop_2")
     assert result.exit_code == 0
-    assert sorted(path.name for path in (folder / "my-shop_2").iterdir()) == ["app.py", "config.json", "test_app.py"]
+    assert sorted(path.name for path in (folder / "my-shop_2").iterdir()) == [
+        "app.py",
+        "config.json",
+        "pyproject.toml",
+        "test_app.py",
+    ]
     for name in ("app.py", "config.json", "test_app.py"):
         assert f"made my-shop_2/{name}" in result.stdout
 

@@ -780,3 +780,12 @@ def test_a_result_that_nobody_waits_for_is_dropped() -> None:
     actions = driver.cancel()
     assert indexes(actions, CancelEffect) == [0]
     assert not [action for action in actions if isinstance(action, ReportBug)]
+
+
+def test_a_need_that_is_never_awaited_is_warned_of_because_nothing_happens() -> None:
+    async def forgets(ctx: CtxView) -> Decision:
+        need(effect(op="lost"))
+        return Done.empty()
+
+    with pytest.warns(RuntimeWarning, match=r"need\(test\.lost\) was never awaited: write 'await need"):
+        Driver(forgets).answer()

@@ -45,6 +45,18 @@ _CONFIG = """\
 """
 
 
+# Also what keeps pytest from taking the settings of a project further up.
+_PYPROJECT = """\
+[project]
+name = "{name}"
+version = "0.1.0"
+dependencies = ["zerver"]
+
+[tool.pytest.ini_options]
+testpaths = ["."]
+"""
+
+
 class ProjectError(ZerverError):
     """The project cannot be made; the message says why."""
 
@@ -57,7 +69,12 @@ def new_project(name: str, parent: Path) -> list[Path]:
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]{0,63}", name):
         raise ProjectError(f"{name!r}: a name is a letter, then letters, digits, - and _, at most 64 in all")
     folder = parent / name
-    files = {"app.py": _APP.format(name=name), "test_app.py": _TEST, "config.json": _CONFIG}
+    files = {
+        "app.py": _APP.format(name=name),
+        "test_app.py": _TEST,
+        "config.json": _CONFIG,
+        "pyproject.toml": _PYPROJECT.format(name=name.lower()),
+    }
     try:
         folder.mkdir()  # fails on anything of that name, also on a dangling link
         for file, text in files.items():

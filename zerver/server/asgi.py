@@ -178,19 +178,24 @@ class AsgiServer:
     ) -> None:
         exchange = service.engine.begin(pipeline, request, started_ns)
         gone = asyncio.ensure_future(_disconnected(receive))
+        stops = Error(ErrorKind.OVERLOADED, "the server stops", retry_after=1.0)
+        sending = False
         try:
             await asyncio.wait((exchange.answer, gone), return_when=asyncio.FIRST_COMPLETED)
             if gone.done():
                 exchange.cancel("the client has gone")
             answer = await asyncio.shield(exchange.answer)
             if answer is None and not gone.done():
-                stops = Error(ErrorKind.OVERLOADED, "the server stops", retry_after=1.0)
                 answer = service.render(stops, request, None)
+            sending = True
             if answer is not None:
                 await send_response(request, answer, service.render, service.responses, gone, send)
         except asyncio.CancelledError:
             exchange.kill("the server stops")
-            raise
+            if sending:
+                raise  # half of an answer is out, and cannot be taken back
+            answer = service.render(stops, request, None)
+            await send_response(request, answer, service.render, service.responses, gone, send)
         finally:
             gone.cancel()
             exchange.close()

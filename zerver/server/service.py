@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
-from zerver_runtime.outcome import Outcome, Success
+from zerver_runtime.outcome import Failure, Outcome, Success
 from zerver_runtime.reactor.budget import RetryBudget
 from zerver_runtime.reactor.dispatcher import Dispatcher, Scope
 from zerver_runtime.reactor.threads import ThreadPool
@@ -181,7 +181,10 @@ class _OnLoop:
 
 
 def _interpret(effect: Effect[Any], raw: Any) -> Outcome:
-    return interpret(effect, raw, time.time)
+    outcome = interpret(effect, raw, time.time)
+    if type(outcome) is Failure and isinstance(outcome.error, Error) and outcome.error.kind is ErrorKind.INTERNAL:
+        _log.error("%s", outcome.error.what)  # our own data or types are wrong; whoever runs the app must hear of it
+    return outcome
 
 
 class _LoggingFaults(Faults):
