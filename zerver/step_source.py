@@ -148,7 +148,7 @@ class _Reading:
     def __init__(self, fn: types.FunctionType, context: str, node: _Definition) -> None:
         self.context = context
         self.locals = _bound_in(fn.__code__)
-        self.names = ChainMap(names_of(fn), fn.__globals__, vars(builtins))
+        self.names = ChainMap(names_of(fn), fn.__globals__, builtins.__dict__)
         self.own = list(_same_scope(node))
         self.then: list[Callable[..., Any]] = []
         self.complete = True
