@@ -35,6 +35,7 @@ from zerver import (
     Slot,
     call,
     kv,
+    need,
     sql,
     timer,
 )
@@ -594,3 +595,20 @@ async def test_warnings_of_the_check_are_logged_once(caplog: pytest.LogCaptureFi
             async with serving(app):
                 pass
     assert len([one for one in caplog.records if "Unread" in one.getMessage()]) == 1
+
+
+def test_an_app_with_an_async_effector_of_its_own_starts_again_after_its_stop() -> None:
+    async def perform(effect: Effect[Any]) -> str:
+        return "done"
+
+    app = App()
+    app.effector("again", AsyncEffector(perform))
+
+    async def wants(ctx: CtxView) -> Decision:
+        value = await need(Effect[str](family="again", op="do", target="again", args=None))
+        return Done.text(value)
+
+    app.get("/", wants)
+    for _ in range(2):
+        with TestClient(app) as client:
+            assert client.get("/").text == "done"

@@ -278,7 +278,10 @@ def test_after_the_grace_requests_are_cancelled_and_the_exit_code_is_0(folder: P
     wait_for((folder / "waiting").exists)
     server.signal(signal.SIGTERM)
     assert server.ended() == 0
-    assert b" 200 " not in rest(client)
+    answer = rest(client)
+    assert answer.startswith(b"HTTP/1.1 503 ")
+    assert b"the server stops" in answer
+    assert b"Traceback" not in answer
 
 
 def test_a_second_sigint_ends_the_process_at_once(folder: Path, zerver: Start) -> None:

@@ -59,6 +59,7 @@ class AsyncEffector:
         self._closed = False
 
     async def open(self) -> None:
+        self._closed = False  # an app may start again after its stop
         if self._open is not None:
             await self._open()
 
