@@ -61,7 +61,7 @@ def run(benchmark: Benchmark | Figures) -> None:
     if isinstance(benchmark, Figures):
         figures = benchmark.measure()
         lines = ["| figure | value | goal |", "|---|---|---|"]
-        lines += [f"| {one.name} | {one.value:,.4g} {one.unit} | {one.goal} |" for one in figures]
+        lines += [f"| {one.name} | {_shown(one.value)} {one.unit} | {one.goal} |" for one in figures]
         _write(benchmark, "", lines, msgspec.to_builtins(figures))
         return
     micros = _interleaved(benchmark)
@@ -83,6 +83,10 @@ def run(benchmark: Benchmark | Figures) -> None:
     ]
     how = f"; {benchmark.rounds} rounds of {benchmark.operations} operations, sides in turn; CPU time of the process"
     _write(benchmark, how, lines, rows)
+
+
+def _shown(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def _interleaved(benchmark: Benchmark) -> dict[str, list[float]]:
