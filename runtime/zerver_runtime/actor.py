@@ -55,12 +55,18 @@ class Actor:
 
     mailbox: ClassVar[MailboxPolicy] = MailboxPolicy()
     affinity: ClassVar[Affinity] = "none"
-    """The class of process that it prefers; looked at where actors are placed."""
+    """The class of process that it prefers. The Node goes by it when it places an actor; one that is elsewhere all the
+    same is counted (`Statistics.misplaced`), and moves there if it can, or when it is next placed."""
     priority: ClassVar[int] = 0
     """Higher runs sooner; 10 ms of waiting count for one."""
     movable: ClassVar[bool] = False
-    """Whether it can move to another process between messages: it is, when the class has both `snapshot(self)`, which
-    returns its state as plain data, and `restore(self, snapshot)`, which is then called in place of `__init__`."""
+    """Whether it can move to another process between messages: it can, when the class has both `snapshot(self)`, which
+    returns its state as plain data, and `restore(self, snapshot)`, which is then called in place of `__init__` (and of
+    `started`). It does, when it has a name and no supervisor but the Node.
+
+    Its name finds it at the new place, refs to the old one lead there as long as the process that it left lives, and
+    messages, asks and monitors go with it. Timers do not: `restore` sets them, and does no more than that, because the
+    move can still be called off after it."""
 
     _started: ClassVar[Behaviour[Any, Any, Any] | None] = None
 
@@ -95,6 +101,10 @@ class Actor:
     @behaviour
     def on_down(self, ref: Actor, reason: ExitReason) -> None:
         """An actor that this one monitors is gone. Override it, with @behaviour."""
+
+    @behaviour
+    def _passed(self) -> None:
+        """For moves: all that its sender has sent before has been run."""
 
     # --- For its own behaviours
 

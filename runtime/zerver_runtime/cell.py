@@ -1,9 +1,10 @@
 """The place of one actor in its scheduler: its mailbox, and how far it has come.
 
-    idle -> queued -> running -> idle | queued | waiting | muted -> ... -> dead
+    idle -> queued -> running -> idle | queued | waiting | muted | frozen -> ... -> dead
 
     idle: no messages. queued: in the run queue. running: its messages are run, in a batch. waiting: an async behaviour
     awaits something; messages stay where they are. muted: it may not run, for a mailbox that it sends to is filling.
+    frozen: it may be about to move to another process; messages stay where they are.
 
 A cell enters the run queue only when it leaves idle (its mailbox was empty and is not), when what it awaited is there,
 or when it is unmuted. Since it leaves `queued` before it runs, it is never in the queue twice, nor run twice at once.
@@ -32,13 +33,13 @@ from zerver_runtime.suspended import Suspended
 if TYPE_CHECKING:
     from zerver_runtime.scheduler import Scheduler
 
-__all__ = ["BATCH", "QUEUED", "Cell"]
+__all__ = ["BATCH", "QUEUED", "Cell", "no_room"]
 
 BATCH = 100
 """Messages that an actor runs before it yields."""
 
-_IDLE, QUEUED, _RUNNING, _WAITING, _MUTED, _DEAD = range(6)
-_STATES = ("idle", "queued", "running", "waiting", "muted", "dead")
+_IDLE, QUEUED, _RUNNING, _WAITING, _MUTED, _FROZEN, _DEAD = range(7)
+_STATES = ("idle", "queued", "running", "waiting", "muted", "frozen", "dead")
 
 _LOOK_AT_THE_CLOCK = 15
 """Each time this many messages and one have run: a look at the clock for each would cost a tenth of the rate."""
@@ -303,11 +304,43 @@ class Cell(Mailbox):
         for sender in held or ():
             sender.release()
 
+    # --- Moving
+
+    def freeze(self) -> bool:
+        """Have it run nothing until `thaw`. False: it is not between two messages just now."""
+        if (
+            self.state not in (_IDLE, QUEUED)
+            or self.suspended is not None
+            or self.mutes
+            or (self.count and self.ring[self.head][0] is self.kind._started)
+        ):
+            return False
+        self.state = _FROZEN
+        return True
+
+    def thaw(self) -> None:
+        if self.state != _FROZEN:
+            return
+        if self.stopping is not None:
+            self.die(self.stopping)
+        elif self.mutes:
+            self.state = _MUTED
+        elif self.count:
+            self.scheduler.ready(self)
+        else:
+            self.state = _IDLE
+
+    def leave(self) -> list[Any]:
+        """It lives on elsewhere. Returns the messages that waited."""
+        messages = self.clear()
+        self._give_up()
+        return messages
+
     # --- Its end
 
     def stop(self, reason: ExitReason) -> None:
         """Let it die after what it does now, or at once when it does nothing."""
-        if self.state == _RUNNING:
+        if self.state in (_RUNNING, _FROZEN):
             self.stopping = self.stopping or reason
             self.interrupted = True
         else:
@@ -325,14 +358,22 @@ class Cell(Mailbox):
         """At once: everything that waits for it is told, and its messages become dead letters."""
         if self.state == _DEAD:
             return
-        self.state = _DEAD
         self.stopping = reason
+        actor = self.actor
+        self._give_up()
+        if actor is not None:
+            self._attempt("stopped()", lambda: actor.stopped(reason))
+        self.scheduler.buried(self, reason)
+
+    def _give_up(self) -> None:
+        """It takes nothing any more, and has nobody wait for it."""
+        self.state = _DEAD
         self.interrupted = True
-        actor, self.actor = self.actor, None
+        self.actor = None
         suspended, self.suspended = self.suspended, None
         if suspended is not None:
             self._attempt("the end of an async behaviour", suspended.coroutine.close)
-            suspended.reply.fail(ActorDead(self.id, str(reason)))
+            suspended.reply.fail(ActorDead(self.id, str(self.stopping)))
         for message in self.clear():
             self.refuse(message, "the actor died before it")
         self.limit = -1  # so that each send is one for _press
@@ -341,9 +382,6 @@ class Cell(Mailbox):
             self.scheduler.cancel(self.alarm)
         for timer in list(self.timers or ()):  # each takes itself out
             timer.cancel()
-        if actor is not None:
-            self._attempt("stopped()", lambda: actor.stopped(reason))
-        self.scheduler.buried(self, reason)
 
     def _attempt(self, what: str, call: Callable[[], object]) -> None:
         try:
@@ -369,3 +407,10 @@ class Cell(Mailbox):
 
     def __repr__(self) -> str:
         return f"<Cell {self} {_STATES[self.state]}, {self.count} messages>"
+
+
+def no_room(cell: Cell) -> bool:
+    """Whether what comes from elsewhere is to wait for this mailbox, rather than be refused."""
+    # A muted actor's mailbox does not empty, and waiting for it may be waiting for ourselves.
+    policy = cell.policy
+    return cell.count >= policy.bound and policy.full == "mute" and not cell.mutes

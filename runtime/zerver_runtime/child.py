@@ -49,7 +49,13 @@ class SchedulerContext:
         self.config: NodeConfig = inheritance.config
         self.loop = new_loop()
         self.turns = Turns(self.loop)
-        self.scheduler = Scheduler(self.place, time.monotonic_ns, self.turns.wake, report=_report)
+        self.scheduler = Scheduler(
+            self.place,
+            time.monotonic_ns,
+            self.turns.wake,
+            process_class=self.kind,
+            report=_report,
+        )
         self.mailman = Mailman(self.scheduler, self.say)
         self.scheduler.mailman = self.mailman
         self.listeners = Listeners(self.loop, inheritance.listeners)
@@ -69,13 +75,19 @@ class SchedulerContext:
         args: tuple[object, ...],
         done: Callable[[control.Placed], None],
         *,
-        affinity: str = "none",
+        affinity: str | None = None,
         name: str | None = None,
     ) -> None:
-        """Have the Node place an actor ("module:Class") on the least busy scheduler of a class, maybe this one.
+        """Have the Node place an actor ("module:Class") on the least busy scheduler of a class, maybe this one. Which
+        class is, if it is not given, what the actor's own says.
         `done(placed)` is called once: with the actor's id (packed), or with why there is none."""
         self._correlations += 1
         self._wanted[self._correlations] = done
+        if affinity is None:
+            try:
+                affinity = str(getattr(find_class(path), "affinity", "none"))
+            except LookupError:
+                affinity = "none"  # the answer says what is wrong
         arguments = self.mailman.codec.encode((args, None))
         self.say(control.Wanted(self._correlations, path, arguments, affinity, name))
 
@@ -129,6 +141,9 @@ class SchedulerContext:
         found = self.scheduler.statistics()
         load = found.queued + sum(peer.under_way for peer in self.mailman.peers)
         self.say(control.Beat(load, found.handled, found.dead_letters))
+        if self._draining is None:
+            for affinity, count in self.mailman.moves.wishes().items():
+                self.say(control.Misplaced(affinity, count))
         self.loop.call_later(self.config.limits.heartbeat, self._beat)
 
     def _end(self, code: int) -> None:
@@ -159,8 +174,11 @@ class SchedulerContext:
                 self.listeners.leave(number)
             case control.Close(number):
                 self.listeners.close(number)
-            case control.Spawn(request, path, arguments, name):
-                self._spawn(request, path, arguments, name)
+            case control.Spawn(request, path, arguments, name, affinity):
+                self._spawn(request, path, arguments, name, affinity)
+            case control.Home(affinity, slot, incarnation):
+                if self._draining is None:
+                    self.mailman.moves.depart(affinity, Place(self.place.node, slot, incarnation))
             case control.Placed(correlation):
                 done = self._wanted.pop(correlation, None)
                 if done is not None:
@@ -173,13 +191,13 @@ class SchedulerContext:
             case control.Halt():
                 self._end(0)
 
-    def _spawn(self, request: int, path: str, arguments: bytes, name: str | None) -> None:
+    def _spawn(self, request: int, path: str, arguments: bytes, name: str | None, affinity: str) -> None:
         try:
             kind = find_class(path)
             args, kwargs = self.mailman.codec.arguments(arguments)
             self.mailman.grant(name)
             with self.scheduler:
-                ref = self.scheduler.spawn(kind, args, kwargs, name=name)
+                ref = self.scheduler.spawn(kind, args, kwargs, name=name, affinity=affinity)
         except Exception as error:
             self.say(control.Spawned(request, b"", f"{type(error).__name__}: {error}"))
         else:
@@ -199,7 +217,8 @@ class SchedulerContext:
 
     def _end_when_quiet(self) -> None:
         """What has been sent to its actors, or by them, is still worked off; timers are not waited for."""
-        if self.scheduler.statistics().queued or any(peer.busy for peer in self.mailman.peers):
+        mailman = self.mailman
+        if self.scheduler.statistics().queued or any(peer.busy for peer in mailman.peers) or mailman.moves.under_way:
             self.loop.call_later(_DRAIN_LOOK, self._end_when_quiet)
         else:
             self._end(0)

@@ -21,10 +21,13 @@ from zerver_runtime.ids import PACKED, ActorId, pack, unpack
 from zerver_runtime.message import NotPlainData
 from zerver_runtime.ref import ActorRef, class_path, id_of
 
-__all__ = ["Codec", "Conversion", "conversion", "find_class"]
+__all__ = ["NOT_PLAIN", "Codec", "Conversion", "conversion", "find_class"]
 
 _REF = 1  # ten bytes of id, then the class's path
 _BIG = 2  # an integer that has more than 64 bits: an actor id in an error
+
+NOT_PLAIN = (TypeError, ValueError, OverflowError, NotImplementedError, RecursionError, msgspec.MsgspecError)
+"""What encoding raises; RecursionError for what contains itself."""
 
 _CLASSES: dict[str, type[Any]] = {}
 
@@ -79,8 +82,13 @@ class Codec:
             [msgspec.msgpack.Ext(_BIG, pack(one)) if type(one) is int and one >> 63 else one for one in fields]
         )
 
-    def blame(self, behaviour: str, names: Sequence[str], args: Sequence[Any]) -> NotPlainData:
-        """Which argument could not be encoded."""
+    def blame(
+        self, kind: type[Any] | None, behaviour: str, args: Sequence[Any], kwargs: dict[str, Any] | None
+    ) -> NotPlainData:
+        """Which argument could not be encoded. kind: the class of the actor, if it is known."""
+        found = getattr(kind, behaviour, None)
+        names = (*getattr(found, "names", ())[: len(args)], *(kwargs or {}))
+        args = (*args, *(kwargs or {}).values())
         for number, value in enumerate(args):
             try:
                 self.encode(value)

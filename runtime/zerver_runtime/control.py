@@ -21,6 +21,9 @@ __all__ = [
     "Drain",
     "FromNode",
     "Halt",
+    "Home",
+    "Misplaced",
+    "Moved",
     "Named",
     "Peer",
     "PeerLost",
@@ -98,7 +101,25 @@ class Unclaim(_Word, frozen=True, tag="unclaim"):
     why: str = ""
 
 
-ToNode: TypeAlias = Ready | BootFailed | Beat | Wanted | Spawned | Claim | Unclaim
+class Misplaced(_Word, frozen=True, tag="misplaced"):
+    """So many actors here prefer another class of process, and can be moved to it. The answer, when a process of that
+    class takes actors, is a `Home`."""
+
+    affinity: str
+    count: int
+
+
+class Moved(_Word, frozen=True, tag="moved"):
+    """A named actor of a sibling's has been restored here, and takes over when a `Named` says so. One that gives the
+    name to anybody else says no."""
+
+    name: str
+    was: bytes
+    actor: bytes
+    path: str
+
+
+ToNode: TypeAlias = Ready | BootFailed | Beat | Wanted | Spawned | Claim | Unclaim | Misplaced | Moved
 
 
 # --- From the Node
@@ -140,6 +161,15 @@ class Spawn(_Word, frozen=True, tag="spawn"):
     path: str
     arguments: bytes
     name: str | None = None
+    affinity: str = "none"
+
+
+class Home(_Word, frozen=True, tag="home"):
+    """Where actors that prefer this class may move now."""
+
+    affinity: str
+    slot: int
+    incarnation: int
 
 
 class Placed(_Word, frozen=True, tag="placed"):
@@ -151,11 +181,12 @@ class Placed(_Word, frozen=True, tag="placed"):
 
 
 class Named(_Word, frozen=True, tag="named"):
-    """Who is found under a name from now on; empty `actor`: nobody."""
+    """Who is found under a name from now on; empty `actor`: nobody. was: the same actor before it moved."""
 
     name: str
     actor: bytes = b""
     path: str = ""
+    was: bytes = b""
 
 
 class Drain(_Word, frozen=True, tag="drain"):
@@ -166,7 +197,7 @@ class Halt(_Word, frozen=True, tag="halt"):
     """Exit 0 now."""
 
 
-FromNode: TypeAlias = Peer | PeerLost | Serve | Yield | Close | Spawn | Placed | Named | Drain | Halt
+FromNode: TypeAlias = Peer | PeerLost | Serve | Yield | Close | Spawn | Home | Placed | Named | Drain | Halt
 
 _ENCODER = msgspec.msgpack.Encoder()
 _TO_NODE: msgspec.msgpack.Decoder[ToNode] = msgspec.msgpack.Decoder(ToNode)

@@ -1,4 +1,4 @@
-"""The cell of a ref whose actor is not here: in another process, or nowhere any more."""
+"""The cell of a ref whose actor was not here when the ref was made: it is in another process, or nowhere any more."""
 
 from __future__ import annotations
 
@@ -33,14 +33,17 @@ class Elsewhere:
             scheduler.check(behaviour, args, kwargs)
         reply: Reply[Any] = Reply(self, behaviour.name)
         mailman = scheduler.mailman
-        if mailman is None or scheduler.is_here(self.id):
+        id = scheduler.moved.get(self.id, self.id) if scheduler.moved else self.id
+        if mailman is None or scheduler.is_here(id):
+            if (cell := scheduler.cells.get(id)) is not None:
+                return cell.send(behaviour, args, kwargs)  # it has moved here
             scheduler.check(behaviour, args, kwargs)
             why = "there is no mailman" if mailman is None else "no such actor"
             scheduler.dead_letters.add(self.id, behaviour.name, why)
             reply.fail(ActorDead(self.id, why))
             return reply
         try:
-            mailman.send(scheduler.running, self.id, behaviour.name, args, kwargs, reply)
+            mailman.send(scheduler.running, id, behaviour.name, args, kwargs, reply)
         except NotPlainData:
             scheduler.check(behaviour, args, kwargs)  # names the path inside the argument as well
             raise

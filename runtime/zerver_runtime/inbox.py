@@ -9,10 +9,11 @@ from typing import Any
 import msgspec
 
 from zerver_runtime.behaviour import Behaviour
-from zerver_runtime.cell import Cell
+from zerver_runtime.cell import Cell, no_room
 from zerver_runtime.codec import Codec, Conversion, conversion
 from zerver_runtime.ids import ActorId, actor_id, unpack
 from zerver_runtime.message import ExitReason, UnknownBehaviour, decode_error
+from zerver_runtime.moves import Moves
 from zerver_runtime.peer import Ask, Incoming, Messages, Peer, Replies
 from zerver_runtime.reply import Reply
 from zerver_runtime.scheduler import Scheduler
@@ -26,8 +27,9 @@ class Inbox:
     """Of one scheduler, for all its peers. What a frame cannot be raises msgspec.MsgspecError, LookupError or
     ValueError; what a single message cannot be is a dead letter, and told to who asked."""
 
-    def __init__(self, scheduler: Scheduler, codec: Codec) -> None:
+    def __init__(self, scheduler: Scheduler, codec: Codec, moves: Moves) -> None:
         self._scheduler = scheduler
+        self._moves = moves
         self._here = scheduler.place
         self._first = actor_id(*scheduler.place, 0)
         self._message_decoder = codec.decoder(Messages)
@@ -73,13 +75,16 @@ class Inbox:
                         continue
             if parked and target in parked:
                 parked[ActorId(target)].append((message, answer))
-            elif cell is not None and _no_room(cell):
+            elif cell is not None and no_room(cell):
                 parked[ActorId(target)] = deque([(message, answer)])
             else:
                 self.deliver(ActorId(target), cell, message, answer)
 
     def deliver(self, target: ActorId, cell: Cell | None, message: Incoming, answer: Any) -> None:
         args, kwargs = message.args, message.kwargs
+        if cell is None and (new := self._scheduler.moved.get(target)) is not None:
+            self._moves.forward(new, message.behaviour, args, kwargs, answer)
+            return
         if cell is not None:
             key = (cell.kind, message.behaviour)
             if key not in self._conversions:
@@ -108,7 +113,7 @@ class Inbox:
         """Messages for a mailbox that was full: their senders are slowed down by their window, so they are not lost."""
         for target, waiting in list(peer.parked.items()):
             cell = self._scheduler.cells.get(target)
-            while waiting and (cell is None or not _no_room(cell)):
+            while waiting and (cell is None or not no_room(cell)):
                 self.deliver(target, cell, *waiting.popleft())
             if not waiting:
                 del peer.parked[target]
@@ -140,18 +145,14 @@ class Inbox:
         monitors = self._scheduler.monitors
         match message.behaviour, message.args:
             case "monitor", (bytes(watcher), bytes(target)):
-                monitors.add(unpack(watcher), unpack(target))
+                if not self._moves.moved_on(peer, unpack(target)):
+                    monitors.add(unpack(watcher), unpack(target))
             case "demonitor", (bytes(watcher), bytes(target)):
                 monitors.remove(unpack(watcher), unpack(target))
             case "down", (bytes(watcher), bytes(target), str(kind), str(text)):
                 peer.watches.discard((unpack(watcher), unpack(target)))
                 reason = msgspec.convert({"kind": kind, "text": text}, ExitReason)
                 monitors.down(unpack(watcher), unpack(target), reason)
-            case _:
-                raise ValueError(f"{message.behaviour!r} is no system message")
-
-
-def _no_room(cell: Cell) -> bool:
-    # A muted actor's mailbox does not empty, and waiting for it may be waiting for ourselves.
-    policy = cell.policy
-    return cell.count >= policy.bound and policy.full == "mute" and not cell.mutes
+            case what, args:
+                if not self._moves.take(peer, what, args):
+                    raise ValueError(f"{what!r} is no system message")

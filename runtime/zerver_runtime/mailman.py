@@ -23,6 +23,7 @@ from zerver_runtime.message import (
     MailboxFull,
     Overloaded,
 )
+from zerver_runtime.moves import Moves
 from zerver_runtime.packet import Kind
 from zerver_runtime.peer import WINDOW, Peer
 from zerver_runtime.reply import Reply
@@ -65,7 +66,9 @@ class Mailman:
         self._transport = transport
         self._here = scheduler.place
         self.codec = Codec(scheduler.ref)
-        self._inbox = Inbox(scheduler, self.codec)
+        self.moves = Moves(scheduler, self, say)
+        self._waiting = self.moves.waiting
+        self.inbox = Inbox(scheduler, self.codec, self.moves)
         self._peers: dict[int, Peer] = {}  # by the part of an id that says where
         self._lost: set[int] = set()
         self._newest: dict[int, int] = {}  # slot -> the newest incarnation that we were told of
@@ -132,6 +135,9 @@ class Mailman:
     ) -> None:
         """MailboxFull (an actor sends), Overloaded (somebody else does): too much is under way already.
         NotPlainData: an argument cannot leave the process."""
+        if self._waiting and target in self._waiting:
+            self.moves.hold_back(sender, target, behaviour, args, kwargs, reply)
+            return
         peer = self._peers.get(target >> _SERIAL)
         if peer is None:
             peer = self._find(target)
@@ -146,6 +152,26 @@ class Mailman:
         self._correlations += 1
         peer.put(target, behaviour, args, kwargs, reply, self._correlations)
 
+    def put(
+        self,
+        target: ActorId,
+        behaviour: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any] | None,
+        reply: Reply[Any],
+    ) -> None:
+        """For moves: as `send`, past every bound, for what has been admitted before. NotPlainData."""
+        peer = self.to(target)
+        if peer is None:
+            self._dead(target, behaviour, reply)
+        else:
+            self._correlations += 1
+            peer.put(target, behaviour, args, kwargs, reply, self._correlations)
+
+    def to(self, target: ActorId) -> Peer | None:
+        """The sibling that the actor is of, while it lives."""
+        return self._peers.get(target >> _SERIAL) or self._find(target)
+
     def monitor(self, watcher: ActorId, target: ActorId) -> None:
         peer = self._peers.get(target >> _SERIAL) or self._find(target)
         if peer is None:
@@ -153,19 +179,19 @@ class Mailman:
             self._scheduler.post(lambda: self._scheduler.monitors.down(watcher, target, reason))
         else:
             peer.watches.add((watcher, target))
-            self._system(peer, "monitor", pack(watcher), pack(target))
+            self.tell(peer, "monitor", pack(watcher), pack(target))
 
     def demonitor(self, watcher: ActorId, target: ActorId) -> None:
         peer = self._peers.get(target >> _SERIAL)
         if peer is not None and (watcher, target) in peer.watches:
             peer.watches.discard((watcher, target))
-            self._system(peer, "demonitor", pack(watcher), pack(target))
+            self.tell(peer, "demonitor", pack(watcher), pack(target))
 
     def down(self, watcher: ActorId, target: ActorId, reason: ExitReason) -> None:
         """An actor of ours is gone that an actor elsewhere watches."""
         peer = self._peers.get(watcher >> _SERIAL)
         if peer is not None:
-            self._system(peer, "down", pack(watcher), pack(target), reason.kind, reason.text)
+            self.tell(peer, "down", pack(watcher), pack(target), reason.kind, reason.text)
 
     def named(self, name: str, id: ActorId | None, path: str) -> None:
         if id is not None:
@@ -175,20 +201,30 @@ class Mailman:
         elif name in self._claimed:
             self._say(Unclaim(name, pack(self._claimed.pop(name)), "it died"))
 
+    def hand_over(self, name: str, id: ActorId | None) -> None:
+        """For moves: the Node has given the name to this actor of ours, or taken it from one."""
+        self._claimed.pop(name, None)
+        if id is not None:
+            self._claimed[name] = id
+
     def grant(self, name: str | None) -> None:
         """The Node itself gave this name: the next actor of this name needs no claim. None: no such name any more."""
         self._granted = name
 
     def flush(self) -> None:
+        if self._waiting:
+            self.moves.go_on()
         for peer in self._peers.values():
             if peer.parked:
-                self._inbox.unpark(peer)
+                self.inbox.unpark(peer)
             peer.flush()
 
     # --- In
 
     def heard(self, word: Named) -> None:
         """Who has a name in the Node from now on."""
+        if self.moves.heard(word):
+            return
         scheduler = self._scheduler
         scheduler.names_elsewhere.pop(word.name, None)
         id = unpack(word.actor) if word.actor else None
@@ -200,6 +236,8 @@ class Mailman:
             del scheduler.names[word.name]
             holder.name = None
             self._claimed.pop(word.name, None)
+            if scheduler.is_here(id):
+                self._claimed[word.name] = id  # it has moved here, and is about to be found by its name
         if id is not None and not scheduler.is_here(id):
             try:
                 scheduler.names_elsewhere[word.name] = scheduler.ref(find_class(word.path), id)
@@ -211,9 +249,9 @@ class Mailman:
         try:
             for kind, payload in peer.decoder.feed(data):
                 if kind is Kind.MESSAGES:
-                    self._inbox.messages(peer, payload)
+                    self.inbox.messages(peer, payload)
                 elif kind is Kind.REPLIES:
-                    self._inbox.replies(peer, payload)
+                    self.inbox.replies(peer, payload)
                 elif kind is Kind.HANDLED:
                     peer.acknowledged = max(peer.acknowledged, min(peer.sent, int.from_bytes(payload, "little")))
                     if peer.held:
@@ -231,15 +269,17 @@ class Mailman:
     def _press(self, peer: Peer, sender: Cell | None, target: ActorId, behaviour: str) -> None:
         if sender is None:
             raise Overloaded(f"actor {show(target)}", behaviour, WINDOW)
+        if peer.under_way >= 2 * WINDOW:
+            raise MailboxFull(f"actor {show(target)}", behaviour, WINDOW)
+        self.mute(peer, sender)
+
+    def mute(self, peer: Peer, sender: Cell) -> None:
+        """Hold a sender until less is under way to this sibling."""
         if sender not in peer.held:
-            if peer.under_way >= 2 * WINDOW:
-                raise MailboxFull(f"actor {show(target)}", behaviour, WINDOW)
             if not peer.held:
                 self._scheduler.after(_LONGEST_HOLD, lambda: self._release(peer))
             peer.held.add(sender)
             sender.hold()
-        elif peer.under_way >= 2 * WINDOW:
-            raise MailboxFull(f"actor {show(target)}", behaviour, WINDOW)
 
     def _relieve(self, peer: Peer) -> None:
         if peer.under_way < WINDOW // 2 and (peer.link is None or peer.link.writable):
@@ -296,6 +336,7 @@ class Mailman:
         if peer.link is not None:
             peer.link.close()
         scheduler = self._scheduler
+        self.moves.lost(peer)
         for target, reply in peer.take_pending():
             reply.fail(ActorDead(target, f"lost: {why}"))
         if peer.under_way > 0:
@@ -304,7 +345,7 @@ class Mailman:
             scheduler.dead_letters.add(
                 ActorId(peer.first), f"{peer.under_way} messages", f"under way when its process was lost: {why}"
             )
-        self._inbox.parked_lost(peer)
+        self.inbox.parked_lost(peer)
         self._release(peer)
         for watcher, target in list(peer.watches):
             scheduler.monitors.down(watcher, target, ExitReason("lost", why))
@@ -313,7 +354,8 @@ class Mailman:
         self._scheduler.dead_letters.add(target, behaviour, "its process is gone")
         reply.fail(ActorDead(target, "lost: its process is gone"))
 
-    def _system(self, peer: Peer, what: str, *args: Any) -> None:
+    def tell(self, peer: Peer, what: str, *args: Any) -> None:
+        """A word of the runtime's own. NotPlainData: it is too long."""
         peer.put(ActorId(peer.first), what, args, None, None, 0)
 
     def statistics(self) -> dict[str, int]:

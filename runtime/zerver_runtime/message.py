@@ -77,6 +77,11 @@ class ActorDead(ActorError):
         super().__init__(actor, reason)
         self.actor, self.reason = actor, reason
 
+    @property
+    def lost(self) -> bool:
+        """Whether its process died, with this message on its way or not."""
+        return self.reason.startswith("lost")
+
     def __str__(self) -> str:
         return f"actor {show(self.actor)} is dead ({self.reason}); look it up by its name if it is supervised"
 

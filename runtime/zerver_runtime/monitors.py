@@ -28,6 +28,10 @@ class Monitors:
     def watch(self, watcher: Cell, ref: Any) -> None:
         """TypeError: not a ref."""
         target = id_of(ref)
+        target = self._scheduler.moved.get(target, target)
+        self._watch_as(watcher, target, ref)
+
+    def _watch_as(self, watcher: Cell, target: ActorId, ref: Any) -> None:
         if watcher.watching is None:
             watcher.watching = {}
         watcher.watching[target] = ref
@@ -40,8 +44,13 @@ class Monitors:
             self.down(watcher.id, target, ExitReason("lost", "there is no mailman"))
 
     def unwatch(self, watcher: Cell, ref: Any) -> None:
-        target = id_of(ref)
-        if watcher.watching is not None and watcher.watching.pop(target, None) is not None:
+        target: ActorId | None = id_of(ref)
+        watching = watcher.watching or {}
+        if target not in watching:
+            # It may have moved since: then it is watched by its new id, and told of by the ref that was given.
+            target = next((id for id, watched in watching.items() if watched == ref), None)
+        if target is not None:
+            del watching[target]
             self._forget(watcher.id, target)
 
     def buried(self, cell: Cell, reason: ExitReason) -> None:
@@ -51,7 +60,20 @@ class Monitors:
         for watcher in cell.watchers or ():
             self._tell(watcher, cell.id, reason)
 
+    def left(self, cell: Cell) -> list[Any]:
+        """It has moved away. Returns the refs of those that it watched."""
+        watching = cell.watching or {}
+        for target in watching:
+            self._forget(cell.id, target)
+        return list(watching.values())
+
     # --- For the mailman as well
+
+    def follow(self, watcher: ActorId, old: ActorId, new: ActorId) -> None:
+        """What this one here watches has moved."""
+        cell = self._scheduler.cells.get(watcher)
+        if cell is not None and cell.watching is not None and old in cell.watching:
+            self._watch_as(cell, new, cell.watching.pop(old))
 
     def add(self, watcher: ActorId, target: ActorId) -> None:
         """A watcher anywhere, of an actor here."""

@@ -156,6 +156,10 @@ class NodeState:
                     actions.append(Log(f"scheduler {view.slot}.{view.incarnation} yields again"))
                 view.beat, view.dumped, view.placed = now, False, 0
                 view.load, view.handled, view.dead_letters = load, handled, dead_letters
+            case control.Misplaced():
+                self._placement.misplaced(view.key, word, self._takers() if view.ready else [], actions)
+            case control.Moved():
+                self._placement.arrived(view.key, word, self._takers(), actions, self._linked())
             case _:
                 self._placement.received(view.key, word, now, actions, self._linked())
 
@@ -357,7 +361,9 @@ class NodeState:
         return [view for view in self.views.values() if view.linked]
 
     def _takers(self) -> list[SchedulerView]:
-        """Those that take new actors: ready, and not about to take over before the reload is complete."""
+        """Those that take actors: ready, and not about to take over before the reload is complete."""
+        if self._stop_by is not None:
+            return []
         return [view for view in self._linked() if view.ready and view.key not in self._incoming]
 
     def statistics(self) -> Iterator[dict[str, object]]:

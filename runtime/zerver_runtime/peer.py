@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 
 from zerver_runtime.cell import Cell
-from zerver_runtime.codec import Codec
+from zerver_runtime.codec import NOT_PLAIN, Codec
 from zerver_runtime.ids import ActorId, Place
 from zerver_runtime.link import Link
 from zerver_runtime.message import ActorError, NotPlainData, encode_error
@@ -33,9 +33,6 @@ WINDOW = 8192
 further one is refused."""
 
 _BATCH = 32 * 1024  # bytes that are written without waiting for the end of the turn
-_NOT_PLAIN = (TypeError, ValueError, OverflowError, NotImplementedError, RecursionError, msgspec.MsgspecError)
-"""What encoding raises; RecursionError for what contains itself."""
-
 _ONLY_HERE = 3  # references to a reply that nobody else holds: the ask's tuple, the loop variable, getrefcount's own
 
 
@@ -144,11 +141,10 @@ class Peer:
                 self._codec.encode_into((serial, behaviour, args), messages, -1)
             else:
                 self._codec.encode_into((serial, behaviour, args, kwargs), messages, -1)
-        except _NOT_PLAIN:
+        except NOT_PLAIN:
             del messages[before:]
-            found = getattr(getattr(reply and reply.source, "kind", None), behaviour, None)
-            names = (*getattr(found, "names", ())[: len(args)], *(kwargs or {}))
-            raise self._codec.blame(behaviour, names, (*args, *(kwargs or {}).values())) from None
+            kind = getattr(reply and reply.source, "kind", None)
+            raise self._codec.blame(kind, behaviour, args, kwargs) from None
         if len(messages) - before > MOST // 2:
             del messages[before:]
             raise NotPlainData(behaviour, "the whole", f"longer than {MOST // 2} bytes; pass large data by other ways")
@@ -171,7 +167,7 @@ class Peer:
                 self._codec.encode_into((correlation, value), replies, -1)
             else:
                 self._codec.encode_into((correlation, None, self._codec.plain_error(encode_error(error))), replies, -1)
-        except _NOT_PLAIN as fault:
+        except NOT_PLAIN as fault:
             del replies[before:]
             found = NotPlainData("the behaviour", "its return value", f"a {type(value).__qualname__} ({fault})")
             self._codec.encode_into((correlation, None, encode_error(found)), replies, -1)

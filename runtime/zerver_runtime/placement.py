@@ -10,7 +10,19 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
-from zerver_runtime.control import Claim, Named, Placed, Spawn, Spawned, ToNode, Unclaim, Wanted
+from zerver_runtime.control import (
+    Claim,
+    Home,
+    Misplaced,
+    Moved,
+    Named,
+    Placed,
+    Spawn,
+    Spawned,
+    ToNode,
+    Unclaim,
+    Wanted,
+)
 from zerver_runtime.node_words import Action, Log, NodeLimits, Send
 from zerver_runtime.scheduler_view import Backoff, Key, SchedulerView
 
@@ -148,7 +160,41 @@ class Placement:
                     return
                 target.placed += 1
                 request.target = target.key
-                actions.append(Send(target.key, Spawn(number, request.path, request.arguments, request.name)))
+                actions.append(
+                    Send(target.key, Spawn(number, request.path, request.arguments, request.name, request.affinity))
+                )
+
+    # --- Moves, of actors that a process has found on the wrong class
+
+    def misplaced(self, key: Key, word: Misplaced, takers: Sequence[SchedulerView], actions: list[Action]) -> None:
+        target = least_busy([view for view in takers if view.kind == word.affinity], word.affinity)
+        if target is not None:
+            target.placed += word.count
+            actions.append(Send(key, Home(word.affinity, *target.key)))
+
+    def arrived(
+        self,
+        key: Key,
+        word: Moved,
+        takers: Sequence[SchedulerView],
+        actions: list[Action],
+        linked: Sequence[SchedulerView],
+    ) -> None:
+        """The one place where a move is decided: only the actor that has the name now can take it along."""
+        home = self._homes.get(word.name)
+        top = self._tops.get(word.name)
+        if (
+            home is None
+            or home.actor != word.was
+            or (top is not None and top.home != home.key)  # it is to be made anew, elsewhere
+            or not any(view.key == key for view in takers)
+        ):
+            actions.append(Send(key, Named(word.name, home.actor, home.path) if home is not None else Named(word.name)))
+            return
+        self._homes[word.name] = _Home(key, word.actor, word.path)
+        if top is not None:
+            top.home = key
+        actions += [Send(view.key, Named(word.name, word.actor, word.path, word.was)) for view in linked]
 
     # --- Steps
 

@@ -32,7 +32,7 @@ class ActorRef:
                 f"{self!r}.{name} is not a behaviour, and a ref only sends messages; make it a @behaviour of"
                 f" {kind.__qualname__}, or ask for it through one"
             )
-        raise AttributeError(f"{kind.__qualname__} has no behaviour {name!r}; it has {', '.join(_behaviours(kind))}")
+        raise AttributeError(f"{kind.__qualname__} has no behaviour {name!r}; it has {', '.join(_public(kind))}")
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
         raise AttributeError(f"{self!r}.{name} cannot be set from outside; send the actor a message that does it")
@@ -71,6 +71,10 @@ def _behaviours(kind: type) -> dict[str, Behaviour[Any, Any, Any]]:
             else:
                 found.pop(name, None)  # overridden by something else
     return found
+
+
+def _public(kind: type) -> list[str]:
+    return [name for name in _behaviours(kind) if not name.startswith("_")]
 
 
 def ref_class(kind: type[Any]) -> type[ActorRef]:

@@ -32,6 +32,7 @@ from zerver_runtime.plain_data import check_arguments
 from zerver_runtime.ref import ActorRef, class_path, id_of, new_ref
 from zerver_runtime.reply import Reply
 from zerver_runtime.run_queue import Irq, RunQueue
+from zerver_runtime.scheduler_view import Class
 from zerver_runtime.timer import Timer
 
 if TYPE_CHECKING:
@@ -59,6 +60,10 @@ class Statistics(msgspec.Struct, frozen=True):
     """Times that an actor was muted."""
     late_replies: int
     """Answers that came after their time-out."""
+    misplaced: int
+    """Actors that prefer another class of process than this one's."""
+    departed: int
+    """Actors that have moved to another process."""
 
 
 _KILLED = ExitReason("killed")
@@ -76,6 +81,7 @@ class Scheduler:
     """place: this process, for the ids of its actors.
     clock: nanoseconds, monotonic.
     wake: called when there is work again, or an earlier timer, after `turn` returned something else than 0.
+    process_class: of this process, for the affinity of its actors; None: it is of none, and they stay where they are.
     check_arguments: check each argument of each send, also within this stage (development and tests).
     tasks: the discipline among actors. turn_tasks, turn_seconds: bounds of a turn.
     report: told of each exception that killed an actor or came out of system work: (where, exception).
@@ -88,6 +94,7 @@ class Scheduler:
         wake: Callable[[], object] = lambda: None,
         mailman: Mailman | None = None,
         *,
+        process_class: Class | None = None,
         check_arguments: bool = False,
         tasks: Discipline[Cell] | None = None,
         turn_tasks: int = 256,
@@ -98,6 +105,7 @@ class Scheduler:
         self.place = place
         self.clock = clock
         self.mailman = mailman
+        self.process_class = process_class
         self.check_arguments = check_arguments
         self.names_elsewhere: dict[str, ActorRef] = {}  # written by the mailman
         self._wake = wake
@@ -105,6 +113,10 @@ class Scheduler:
         # Who is here.
         self.cells: dict[ActorId, Cell] = {}
         self.names: dict[str, Cell] = {}
+        # Those that prefer another class of process; and of them those that can be moved there, with that class.
+        self.misplaced: set[Cell] = set()
+        self.movable: dict[Cell, str] = {}
+        self.moved: dict[ActorId, ActorId] = {}  # by the id that it was known by; written by `moves`
         self._first = actor_id(*place, 0)
         self._last = self._first
         self.monitors = Monitors(self)
@@ -128,6 +140,7 @@ class Scheduler:
         self.crashes = 0  # exceptions reported
         self.muted = 0  # times that an actor was muted
         self.late_replies = 0  # answers that came after their time-out
+        self.departed = 0  # actors that have moved away
 
     # --- Turns
 
@@ -243,15 +256,57 @@ class Scheduler:
         *,
         name: str | None = None,
         supervisor: Any = None,
+        affinity: str = "none",
     ) -> Any:
         """Make an actor here, and return its ref. What its `__init__` raises comes out of here, and there is no actor.
 
         name: what `whereis` finds it by, as long as it lives. supervisor: the ref of a local actor to tell of its end.
+        affinity: the class of process that it prefers, instead of what its class says.
 
         ValueError: the name is taken.
         """
         if name is not None and name in self.names:
             raise ValueError(f"the name {name!r} is taken, by {self.names[name]}; stop that one first, or use another")
+        cell = self._begin(kind, kind.__init__, args, kwargs or {}, supervisor)
+        if name is not None:
+            cell.name = name
+            self.names[name] = cell
+            if self.mailman is not None:
+                self.mailman.named(name, cell.id, class_path(kind))
+        if supervisor is not None and (above := self.cells.get(id_of(supervisor))) is not None:
+            self.movable.pop(above, None)
+        if self.process_class is not None:
+            wanted = affinity if affinity != "none" else kind.affinity
+            if wanted not in ("none", self.process_class):
+                self.misplaced.add(cell)
+                # A move is found by the name. A supervisor and its children stay together.
+                if kind.movable and name is not None and supervisor is None:
+                    self.movable[cell] = wanted
+        started = kind._started
+        if started is not None:
+            cell.system(started)
+        return cell.ref
+
+    def restore(self, kind: type[Any], snapshot: Any) -> Cell:
+        """For moves: an actor that comes from elsewhere, frozen and without a name as yet. What its `restore` raises
+        comes out of here."""
+        cell = self._begin(kind, kind.restore, (snapshot,), {}, None)
+        if not cell.freeze():
+            cell.actor = None
+            cell.die(ExitReason("crash", "muted in restore()"))
+            raise RuntimeError(
+                "it sent so much that it was muted; all that restore() may do is set its state and timers"
+            )
+        return cell
+
+    def _begin(
+        self,
+        kind: type[Any],
+        init: Callable[..., object],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        supervisor: Any,
+    ) -> Cell:
         self._last = id = ActorId(self._last + 1)
         cell = Cell(self, id, kind.mailbox, kind.priority)
         cell.ref = new_ref(kind, cell)
@@ -261,22 +316,14 @@ class Scheduler:
         self.cells[id] = cell
         running, self.running = self.running, cell
         try:
-            actor.__init__(*args, **(kwargs or {}))
+            init(actor, *args, **kwargs)
         except BaseException as error:
             cell.actor = cell.supervisor = None  # its hooks and its supervisor have never known it
-            cell.die(ExitReason("crash", f"{type(error).__name__}: {error} in __init__()"))
+            cell.die(ExitReason("crash", f"{type(error).__name__}: {error} in {init.__name__}()"))
             raise
         finally:
             self.running = running
-        if name is not None:
-            cell.name = name
-            self.names[name] = cell
-            if self.mailman is not None:
-                self.mailman.named(name, id, class_path(kind))
-        started = kind._started
-        if started is not None:
-            cell.system(started)
-        return cell.ref
+        return cell
 
     def kill(self, ref: object, reason: ExitReason = _KILLED) -> None:
         """End an actor of this scheduler: after the behaviour that it is in, if any, and before all messages."""
@@ -301,9 +348,10 @@ class Scheduler:
     def buried(self, cell: Cell, reason: ExitReason) -> None:
         """For cells: it has died; tell everybody."""
         self.died += 1
-        self.cells.pop(cell.id, None)
-        if cell.name is not None and self.names.get(cell.name) is cell:
-            del self.names[cell.name]
+        self._forget(cell)
+        # One that has just moved here may not be among the names yet; the name is its own all the same.
+        if cell.name is not None and self.names.get(cell.name, cell) is cell:
+            self.names.pop(cell.name, None)
             if self.mailman is not None:
                 self.mailman.named(cell.name, None, class_path(cell.kind))
         self.monitors.buried(cell, reason)
@@ -311,6 +359,21 @@ class Scheduler:
             supervisor = self.cells.get(id_of(cell.supervisor))
             if supervisor is not None:
                 supervisor.system(supervisor.kind.child_exited, cell.ref, reason)
+
+    def moved_away(self, cell: Cell, new: ActorId) -> list[Any]:
+        """For moves: it has another id now, in another process. Returns the messages that waited."""
+        self.departed += 1
+        self._forget(cell)
+        self.moved[cell.id] = new
+        messages = cell.leave()
+        # All refs of it here are this one.
+        object.__setattr__(cell.ref, "_cell", Elsewhere(self, cell.id, cell.kind))
+        return messages
+
+    def _forget(self, cell: Cell) -> None:
+        self.cells.pop(cell.id, None)
+        self.misplaced.discard(cell)
+        self.movable.pop(cell, None)
 
     # --- Messages from elsewhere
 
@@ -370,6 +433,8 @@ class Scheduler:
             failures=self.crashes,
             muted=self.muted,
             late_replies=self.late_replies,
+            misplaced=len(self.misplaced),
+            departed=self.departed,
         )
 
     def __enter__(self) -> Self:

@@ -340,7 +340,7 @@ def test_a_top_level_actor_is_placed_named_everywhere_and_placed_anew_when_its_s
     drive = node(1, 1, actors=SPEC)
     assert sends(drive.ready(A1), control.Spawn) == []  # its class is starting, and worth waiting for
     (sent,) = sends(drive.ready((1, 1)), control.Spawn)
-    assert sent == ((1, 1), control.Spawn(1, "app:Counter", b"args", "counter"))
+    assert sent == ((1, 1), control.Spawn(1, "app:Counter", b"args", "counter", "efficiency"))
     named = drive.say((1, 1), control.Spawned(1, b"id-1"))
     assert sends(named, control.Named) == [
         (A1, control.Named("counter", b"id-1", "app:Counter")),
@@ -348,7 +348,9 @@ def test_a_top_level_actor_is_placed_named_everywhere_and_placed_anew_when_its_s
     ]
     assert sends(drive(Exited((1, 1), "signal 9")), control.Named) == [(A1, control.Named("counter"))]
     # Its class is not available, so another one takes it.
-    assert sends(drive.after(0.05), control.Spawn) == [(A1, control.Spawn(2, "app:Counter", b"args", "counter"))]
+    assert sends(drive.after(0.05), control.Spawn) == [
+        (A1, control.Spawn(2, "app:Counter", b"args", "counter", "efficiency"))
+    ]
 
 
 def test_a_spawn_that_was_on_its_way_to_a_scheduler_that_died_goes_to_another_one() -> None:
@@ -392,12 +394,62 @@ def test_a_reload_moves_a_top_level_actor_without_a_gap_in_its_name() -> None:
     drive.say(A1, control.Spawned(1, b"old"))
     drive(Signalled("HUP"))
     done = drive.ready((0, 2))
-    assert sends(done, control.Spawn) == [((0, 2), control.Spawn(2, "app:Counter", b"args", "counter"))]
+    assert sends(done, control.Spawn) == [((0, 2), control.Spawn(2, "app:Counter", b"args", "counter", "efficiency"))]
     assert sends(done, control.Named) == []
     assert ((0, 2), control.Named("counter", b"new", "app:Counter")) in sends(
         drive.say((0, 2), control.Spawned(2, b"new")), control.Named
     )
     assert sends(drive(Exited(A1, "exit 0")), control.Named) == []
+
+
+def test_who_has_actors_on_the_wrong_class_is_told_of_a_home_when_one_of_that_class_is_ready() -> None:
+    drive = node(2, 1)
+    drive.ready(A1, B1)
+    assert drive.say(A1, control.Misplaced("efficiency", 3)) == []  # elsewhere in the wrong class is no better
+    drive.ready(E1)
+    assert drive.say(A1, control.Misplaced("efficiency", 3)) == [Send(A1, control.Home("efficiency", 2, 1))]
+    assert drive.say(E1, control.Misplaced("performance", 1)) == [Send(E1, control.Home("performance", 0, 1))]
+    drive(Signalled("TERM"))
+    assert drive.say(E1, control.Misplaced("performance", 1)) == []
+
+
+def test_a_move_is_named_everywhere_and_takes_its_top_level_actor_along() -> None:
+    drive = running(1, 1, actors=SPEC)
+    drive(Exited((1, 1), "x"))
+    drive.after(0.05)
+    drive.say(A1, control.Spawned(1, b"old"))
+    drive.ready((1, 2))
+    named = control.Named("counter", b"new", "app:Counter", b"old")
+    moved = drive.say((1, 2), control.Moved("counter", b"old", b"new", "app:Counter"))
+    assert moved == [Send(A1, named), Send((1, 2), named)]
+    # The one that it was is of no interest any more; the one that it is, is.
+    assert drive.say(A1, control.Unclaim("counter", b"old", "it died")) == []
+    assert sends(drive(Exited((1, 2), "x")), control.Named) == [(A1, control.Named("counter"))]
+    assert sends(drive.after(1), control.Spawn) != []
+
+
+@pytest.mark.parametrize(
+    "case", ["another actor has the name", "nobody has", "it is about to be made anew", "draining"]
+)
+def test_a_move_is_refused(case: str) -> None:
+    drive = running(2, 0, actors=SPEC)
+    drive.say(A1, control.Spawned(1, b"old"))
+    holder = control.Named("counter", b"old", "app:Counter")
+    was = b"old"
+    if case == "another actor has the name":
+        was = b"older"
+    elif case == "nobody has":
+        drive.say(A1, control.Unclaim("counter", b"old", "it died"))
+        holder = control.Named("counter")
+    elif case == "draining":
+        drive.state.views[B1].state = "draining"
+    else:
+        drive(Signalled("HUP"))
+        drive.ready((0, 2), (1, 2))
+        assert drive.say((1, 2), control.Moved("counter", was, b"new", "app:Counter")) == [Send((1, 2), holder)]
+        return
+    said = drive.say(B1, control.Moved("counter", was, b"new", "app:Counter"))
+    assert sends(said, control.Named) == [(B1, holder)]
 
 
 def test_repr_and_statistics_say_how_it_stands() -> None:
