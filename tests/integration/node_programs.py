@@ -263,6 +263,154 @@ def places() -> None:
     run(NodeConfig(performance=2, actors=actors, limits=QUICK), boot, lambda text: None)
 
 
+# --- an actor that moves
+
+
+class Ledger(Actor):
+    affinity = "efficiency"
+
+    def __init__(self) -> None:
+        self.count = self.disorder = 0
+        self.last = -1
+
+    def snapshot(self) -> tuple[int, int, int]:
+        return self.count, self.disorder, self.last
+
+    def restore(self, snapshot: tuple[int, int, int]) -> None:
+        self.count, self.disorder, self.last = snapshot
+
+    @behaviour
+    def add(self, number: int) -> int:
+        self.count += 1
+        self.disorder += number != self.last + 1
+        self.last = number
+        return number
+
+    @behaviour
+    def found(self) -> tuple[int, int]:
+        return self.count, self.disorder
+
+
+class Fixed(Actor):
+    """Would be moved, and cannot."""
+
+    affinity = "efficiency"
+
+
+class Clerk(Actor):
+    """Writes into the ledger without end, now by its name, now by the ref that it began with."""
+
+    def __init__(self, context: SchedulerContext, ledger: Ledger) -> None:
+        self.context, self.ledger = context, ledger
+        self.sent = self.asked = self.answered = 0
+        self.moved_at: int | None = None
+        self.down: list[str] = []
+        self.monitor(ledger)
+
+    @behaviour
+    def write(self) -> None:
+        whereis = self.context.scheduler.whereis
+        for _ in range(20):
+            named = whereis("ledger")
+            reply = (named if self.sent % 2 else self.ledger).add(self.sent)
+            if self.sent % 5 == 0:
+                self.asked += 1
+                number = self.sent
+                reply.notify(lambda reply, number=number: self.count(reply, number))
+            self.sent += 1
+            if self.moved_at is None and place(id_of(named)).scheduler == 2:
+                self.moved_at = self.sent
+        if self.moved_at is None or self.sent < self.moved_at + 1000:
+            self.send_after(0.0005, self.write)
+
+    def count(self, reply: Any, number: int) -> None:
+        self.answered += reply.error is None and reply.value == number
+
+    @behaviour
+    def on_down(self, ref: Actor, reason: Any) -> None:
+        self.down.append(f"{reason.kind} {ref == self.ledger}")
+
+
+def moves() -> None:
+    """Two actors fall back to a performance scheduler while the efficiency one is dead. Then one moves, under load; the
+    other one stays, until it is made anew."""
+    MISPLACED, DEPARTED, UNDER_WAY = 500, 510, 520
+
+    def boot(context: SchedulerContext) -> None:
+        slot = context.place.scheduler
+        shared[PID + slot] = os.getpid()
+        shared[INCARNATION + slot] = context.place.incarnation
+        watch(context)
+        if slot == 0:
+            until(context, lambda: {at("ledger", context), at("fixed", context)} == {2}, lambda: begin(context))
+
+    def watch(context: SchedulerContext) -> None:
+        slot = context.place.scheduler
+        statistics = context.scheduler.statistics()
+        shared[MISPLACED + slot], shared[DEPARTED + slot] = statistics.misplaced, statistics.departed
+        shared[UNDER_WAY + slot] = context.mailman.moves.under_way
+        context.loop.call_later(0.005, watch, context)
+
+    def at(name: str, context: SchedulerContext) -> int | None:
+        ref = context.scheduler.whereis(name)
+        return place(id_of(ref)).scheduler if ref is not None else None
+
+    def misplaced() -> list[int]:
+        return [shared[MISPLACED + slot] for slot in range(3)]
+
+    def begin(context: SchedulerContext) -> None:
+        os.kill(shared[PID + 2], signal.SIGKILL)
+        until(
+            context,
+            lambda: at("ledger", context) in (0, 1) and at("fixed", context) in (0, 1),
+            lambda: fallen_back(context),
+        )
+
+    def fallen_back(context: SchedulerContext) -> None:
+        say(fallen_back=[at("ledger", context), at("fixed", context)])
+        ref = context.scheduler.spawn(Clerk, (context, context.scheduler.whereis("ledger")))
+        clerk = context.scheduler.cells[id_of(ref)].actor
+        ref.write()
+        until(
+            context,
+            lambda: clerk.moved_at is not None and clerk.sent >= clerk.moved_at + 1000 and clerk.asked == clerk.answered
+            and sum(misplaced()) == 1 and not any(shared[UNDER_WAY + slot] for slot in range(3)),
+            lambda: moved(context, clerk),
+        )  # fmt: skip
+
+    def moved(context: SchedulerContext, clerk: Clerk) -> None:
+        def report(reply: Any) -> None:
+            count, disorder = reply.result()
+            say(
+                moved=at("ledger", context), before=clerk.moved_at, sent=clerk.sent, count=count, disorder=disorder,
+                asked=clerk.asked, answered=clerk.answered, dead=context.scheduler.dead_letters.count,
+                fixed=at("fixed", context), departed=sum(shared[DEPARTED + slot] for slot in range(3)),
+                incarnations=[shared[INCARNATION + slot] for slot in range(3)], down=clerk.down,
+            )  # fmt: skip
+            context.scheduler.whereis("ledger").stop()
+            context.scheduler.whereis("fixed").stop()
+            until(
+                context,
+                lambda: clerk.down and at("ledger", context) == at("fixed", context) == 2 and not sum(misplaced()),
+                lambda: anew(context, clerk),
+            )
+
+        context.scheduler.whereis("ledger").found().on_done(report)
+
+    def anew(context: SchedulerContext, clerk: Clerk) -> None:
+        def report(reply: Any) -> None:
+            say(anew=reply.result(), down=clerk.down)
+            os.kill(os.getppid(), signal.SIGTERM)
+
+        context.scheduler.whereis("ledger").found().on_done(report)
+
+    actors = {
+        "ledger": ("__main__:Ledger", (), "efficiency"),
+        "fixed": ("__main__:Fixed", (), "efficiency"),
+    }
+    run(NodeConfig(performance=2, actors=actors, limits=QUICK), boot, lambda text: None)
+
+
 # --- asks
 
 

@@ -59,6 +59,28 @@ def test_a_supervised_actor_comes_back_on_another_scheduler_and_its_name_finds_i
         assert node.end() == 0
 
 
+def test_an_actor_on_the_wrong_class_moves_under_load_when_its_own_is_ready_again() -> None:
+    with program("moves") as node:
+        fallen = node.expect(lambda line: "fallen_back" in line)
+        assert 2 not in fallen["fallen_back"]
+        found = node.expect(lambda line: "moved" in line)
+        assert found["moved"] == 2
+        assert found["incarnations"] == [1, 1, 2]
+        # Nothing was lost, doubled or crossed, and every ask was answered.
+        assert found["before"] > 0
+        assert (found["count"], found["disorder"], found["dead"]) == (found["sent"], 0, 0)
+        assert found["answered"] == found["asked"] > 0
+        # Nobody took the move for an end; the one that cannot be moved stays.
+        assert found["down"] == []
+        assert found["departed"] == 1
+        assert found["fixed"] != 2
+        # Both are still the Node's to keep: made anew, where they belong. The watcher was told by the ref that it gave.
+        anew = node.expect(lambda line: "anew" in line)
+        assert anew["anew"] == [0, 0]
+        assert anew["down"] == ["normal True"]
+        assert node.end() == 0
+
+
 def test_a_stuck_scheduler_is_reported_with_its_stack_and_replaced() -> None:
     with program("stuck") as node:
         node.expect_log("has not yielded")
