@@ -16,8 +16,7 @@ def boot(context: SchedulerContext) -> None:
     """Runs in each scheduler process; the Node itself imports no application."""
     from examples.counter.actors import Visitor
 
-    with context.scheduler:
-        spawn(Visitor)
+    spawn(Visitor)
 
 
 if __name__ == "__main__":

@@ -97,9 +97,10 @@ class SchedulerContext:
         """Boot, serve until told to stop, and return the exit code."""
         asyncio.set_event_loop(self.loop)
         try:
-            booted = boot(self) if boot is not None else None
-            if inspect.isawaitable(booted):
-                self.loop.run_until_complete(_awaited(booted))
+            with self.scheduler:  # so that a boot may spawn
+                booted = boot(self) if boot is not None else None
+                if inspect.isawaitable(booted):
+                    self.loop.run_until_complete(_awaited(booted))
         except Exception as error:
             traceback.print_exc()
             self.say(control.BootFailed(f"{type(error).__name__}: {error}"))
