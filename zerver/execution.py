@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Container, Mapping
 from types import CoroutineType
 from typing import Any, Protocol
 
@@ -49,8 +50,10 @@ class Surroundings(msgspec.Struct, frozen=True):
     sources: Sources
     render: Render
     trace: Trace | None = None
-    offload: Callable[[CompiledStep], bool] | None = None
-    """Whether a step is to run elsewhere (see :class:`~zerver.signals.RunStep`)."""
+    offload: Container[CompiledStep] | None = None
+    """The steps that are to run elsewhere (see :class:`~zerver.signals.RunStep`); it may change at any time."""
+    step_budget_ns: int = sys.maxsize
+    """A step that runs in place for longer is reported (see :class:`~zerver.signals.StepOverran`)."""
 
 
 class Phase(enum.Enum):

@@ -11,6 +11,7 @@ from zerver_runtime.outcome import Outcome
 
 from .context import CtxView
 from .effect import Effect
+from .error import Error
 from .response import Response
 from .step import CompiledStep
 
@@ -29,7 +30,9 @@ __all__ = [
     "Start",
     "StartEffect",
     "StepAwaits",
+    "StepOverran",
     "StepRaised",
+    "StepRefused",
     "StepReturned",
 ]
 
@@ -69,6 +72,12 @@ class StepRaised(msgspec.Struct, frozen=True):
     exception: BaseException
 
 
+class StepRefused(msgspec.Struct, frozen=True):
+    """An offloaded step was not run, and will not be: there is no room. The request fails with this error."""
+
+    error: Error
+
+
 class DeadlinePassed(msgspec.Struct, frozen=True):
     """The request's deadline is over while it waits."""
 
@@ -83,7 +92,9 @@ class Closed(msgspec.Struct, frozen=True):
     """The request is over: the response was sent, or will never be."""
 
 
-Input: TypeAlias = Start | Settled | StepReturned | StepAwaits | StepRaised | DeadlinePassed | Cancelled | Closed
+Input: TypeAlias = (
+    Start | Settled | StepReturned | StepAwaits | StepRaised | StepRefused | DeadlinePassed | Cancelled | Closed
+)
 
 
 # Actions
@@ -118,13 +129,20 @@ class DetachEffect(msgspec.Struct, frozen=True):
 
 class RunStep(msgspec.Struct, frozen=True):
     """Run a step elsewhere with :func:`zerver.interpreter.run_step` and answer with what that gives; with
-    :class:`StepRaised` when it cannot be run. It has to be answered also when the request has ended meanwhile."""
+    :class:`StepRefused` when it was not run. It has to be answered also when the request has ended meanwhile."""
 
     step: CompiledStep
     view: CtxView[Any, Any]
     coroutine: CoroutineType[Any, Any, Any] | None
     value: Any
     """What the coroutine's ``await`` gives; None at its start."""
+
+
+class StepOverran(msgspec.Struct, frozen=True):
+    """A step that was run in place took longer than ``Surroundings.step_budget_ns``."""
+
+    step: CompiledStep
+    took_ns: int
 
 
 class Respond(msgspec.Struct, frozen=True):
@@ -140,4 +158,4 @@ class ReportBug(msgspec.Struct, frozen=True):
     exception: BaseException | None
 
 
-Action: TypeAlias = StartEffect | CancelEffect | DetachEffect | RunStep | Respond | ReportBug
+Action: TypeAlias = StartEffect | CancelEffect | DetachEffect | RunStep | StepOverran | Respond | ReportBug

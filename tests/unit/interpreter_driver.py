@@ -8,6 +8,7 @@ driver.response, driver.slots, driver.names("StepStart")
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
@@ -95,6 +96,17 @@ def render(error: Error, request: Request, exception: BaseException | None) -> R
     return Response(error.kind.status, (), error.what.encode())
 
 
+class _Chosen:
+    """The steps that a function chooses."""
+
+    def __init__(self, choose: Callable[[CompiledStep], bool]) -> None:
+        self._choose = choose
+
+    def __contains__(self, step: object) -> bool:
+        assert isinstance(step, CompiledStep)
+        return self._choose(step)
+
+
 class Driver:
     """One request on its way through ``steps`` (functions, or compiled ones), and all that came of it."""
 
@@ -107,6 +119,7 @@ class Driver:
         render: Callable[..., Any] = render,
         sources: Sources | None = None,
         trace: bool = True,
+        budget_ns: int = sys.maxsize,
     ) -> None:
         self.now_ns = 1_000 * SECOND
         self.events: list[Event] = []
@@ -120,7 +133,8 @@ class Driver:
             sources=FakeSources() if sources is None else sources,
             render=render,
             trace=self if trace else None,
-            offload=offload,
+            offload=None if offload is None else _Chosen(offload),
+            step_budget_ns=budget_ns,
         )
         compiled = tuple(step if isinstance(step, CompiledStep) else compile_step(step) for step in steps)
         request = Request("GET", "/", id="r1") if request is None else request

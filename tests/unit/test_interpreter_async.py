@@ -14,10 +14,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from interpreter_driver import Driver, Event, effect, failed, indexes, need, ok
 
-from zerver import Continue, CtxView, Decision, DefinitionError, Done, Effect, ErrorKind, Fail, Need, Slot
+from zerver import Continue, CtxView, Decision, DefinitionError, Done, Effect, Error, ErrorKind, Fail, Need, Slot
 from zerver.execution import Phase
 from zerver.interpreter import run_step
-from zerver.signals import CancelEffect, ReportBug, RunStep, StepAwaits, StepRaised, StepReturned
+from zerver.signals import (
+    CancelEffect,
+    ReportBug,
+    RunStep,
+    StepAwaits,
+    StepOverran,
+    StepRaised,
+    StepRefused,
+    StepReturned,
+)
 from zerver_runtime.outcome import Outcome
 from zerver_runtime.reactor.join import Join, Mode, check
 
@@ -758,9 +767,30 @@ def test_a_coroutine_that_its_engine_could_not_run_is_closed() -> None:
     driver.start()
     driver.run_offloaded()
     driver.settle(0, ok())
-    driver.feed(StepRaised(RuntimeError("the pool is closed")))
-    assert driver.status == 500
+    driver.feed(StepRefused(Error(ErrorKind.OVERLOADED, "no thread is free")))
+    assert driver.status == 503
     assert log == ["GeneratorExit", "finally"]
+
+
+def test_a_step_that_is_refused_too_late_is_504() -> None:
+    driver = Driver(end, offload=everything, deadline=1.0)
+    driver.start()
+    driver.pass_time(1)
+    driver.feed(StepRefused(Error(ErrorKind.OVERLOADED, "no thread is free")))
+    assert driver.status == 504
+
+
+def test_a_step_that_runs_in_place_for_too_long_is_reported() -> None:
+    def slow(ctx: CtxView) -> Decision:
+        driver.pass_time(0.02)
+        return Continue()
+
+    driver = Driver(slow, end, budget_ns=10_000_000)
+    actions = driver.start()
+    assert [(a.step.name, a.took_ns) for a in actions if isinstance(a, StepOverran)] == [
+        (slow.__qualname__, 20_000_000)
+    ]
+    assert driver.status == 200
 
 
 def test_a_step_that_came_back_too_late_is_504() -> None:

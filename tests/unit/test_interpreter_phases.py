@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from interpreter_driver import Driver, effect, failed, need, ok
 
-from zerver import Continue, CtxView, Decision, Done, ErrorKind, Fail, Need, Slot
+from zerver import Continue, CtxView, Decision, Done, Error, ErrorKind, Fail, Need, Slot
 from zerver.execution import Phase
 from zerver.interpreter import run_step
 from zerver.signals import (
@@ -29,6 +29,7 @@ from zerver.signals import (
     StartEffect,
     StepAwaits,
     StepRaised,
+    StepRefused,
     StepReturned,
 )
 from zerver_runtime.reactor.join import Join, Mode, check
@@ -130,6 +131,7 @@ INPUTS: dict[str, Callable[[], Input]] = {
     "StepReturned": lambda: StepReturned(Continue()),
     "StepAwaits": lambda: suspended(None),
     "StepRaised": lambda: StepRaised(ValueError("x")),
+    "StepRefused": lambda: StepRefused(Error(ErrorKind.OVERLOADED, "no thread is free")),
     "DeadlinePassed": DeadlinePassed,
     "Cancelled": lambda: Cancelled("the client has gone"),
     "Closed": Closed,
@@ -137,14 +139,14 @@ INPUTS: dict[str, Callable[[], Input]] = {
 
 # As in the table at the top of the interpreter; a dot is: dropped and counted.
 TABLE = """
-    phase        Start  Settled  Settled(stray)  StepReturned  StepAwaits  StepRaised  DeadlinePassed  Cancelled  Closed
-    NEW          run    .        .               .             .           .           504             abandon    abandon+close
-    WAITING      .      join     .               .             .           .           504             abandon    abandon+close
-    OFFLOADED    .      .        .               go-on         wait        bug         504             abandon    abandon+later
-    ENDED        .      .        .               .             .           .           .               .          close
-    ENDED-away   .      .        .               clean         clean       clean       .               .          later
-    CLOSED-away  .      .        .               clean+close   clean+close clean+close .               .          later
-    CLOSED       .      .        .               .             .           .           .               .          .
+    phase        Start  Settled  Settled(stray)  StepReturned  StepAwaits  StepRaised  StepRefused  DeadlinePassed  Cancelled  Closed
+    NEW          run    .        .               .             .           .           .            504             abandon    abandon+close
+    WAITING      .      join     .               .             .           .           .            504             abandon    abandon+close
+    OFFLOADED    .      .        .               go-on         wait        bug         503          504             abandon    abandon+later
+    ENDED        .      .        .               .             .           .           .            .               .          close
+    ENDED-away   .      .        .               clean         clean       clean       clean        .               .          later
+    CLOSED-away  .      .        .               clean+close   clean+close clean+close clean+close  .               .          later
+    CLOSED       .      .        .               .             .           .           .            .               .          .
 """  # noqa: E501
 
 
@@ -183,6 +185,10 @@ def test_every_input_in_every_phase_does_what_the_table_says(phase: str, name: s
             expected_phase = Phase.WAITING
         case "bug":
             assert driver.status == 500
+            expected_phase, new_answers = Phase.ENDED, 1
+        case "503":
+            assert kinds == [Respond]
+            assert driver.status == 503
             expected_phase, new_answers = Phase.ENDED, 1
         case "504":
             assert kinds == [CancelEffect, Respond] if phase == "WAITING" else [Respond]
@@ -361,7 +367,7 @@ class AnyOrder(RuleBasedStateMachine):
     @rule()
     def could_not_be_run(self) -> None:
         self.driver.offloaded.pop(0)
-        self.feed(StepRaised(RuntimeError("the pool is closed")))
+        self.feed(StepRefused(Error(ErrorKind.OVERLOADED, "the pool is closed")))
 
     @precondition(lambda self: not self.driver.offloaded)
     @rule(event=st.sampled_from([StepReturned(Continue()), StepReturned(None), StepRaised(ValueError())]))
