@@ -787,9 +787,9 @@ def test_a_step_that_runs_in_place_for_too_long_is_reported() -> None:
 
     driver = Driver(slow, end, budget_ns=10_000_000)
     actions = driver.start()
-    assert [(a.step.name, a.took_ns) for a in actions if isinstance(a, StepOverran)] == [
-        (slow.__qualname__, 20_000_000)
-    ]
+    (told,) = [action for action in actions if isinstance(action, StepOverran)]
+    assert told.step.fn is slow
+    assert told.took_ns == 20_000_000
     assert driver.status == 200
 
 
