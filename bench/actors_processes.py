@@ -16,11 +16,11 @@ from typing import Any
 
 from bench.harness import Figure, Figures
 from zerver_runtime.actor import Actor, behaviour
-from zerver_runtime.child import SchedulerContext
 from zerver_runtime.mailbox import MailboxPolicy
 from zerver_runtime.node_config import NodeConfig
 from zerver_runtime.process import run_node
 from zerver_runtime.reactor.loop import new_loop
+from zerver_runtime.scheduler_process import SchedulerContext
 
 __all__ = ["BENCHMARK", "bare_round_trips", "measure", "one_way", "round_trips"]
 

@@ -26,15 +26,15 @@ from zerver_runtime.message import (
 from zerver_runtime.ref import id_of
 from zerver_runtime.reply import Reply
 from zerver_runtime.scheduler import Scheduler
-from zerver_runtime.supervisor import ChildSpec, Intensity, Supervisor, TooManyRestarts
+from zerver_runtime.supervisor import ChildSpec, Intensity, Supervisor, TooManyRestarts, child
 from zerver_runtime.timer import Timer
 
 if TYPE_CHECKING:
-    from zerver_runtime.child import SchedulerContext
     from zerver_runtime.listener import open_tcp, open_unix
     from zerver_runtime.node_config import NodeConfig
     from zerver_runtime.node_words import NodeLimits
     from zerver_runtime.process import run_node
+    from zerver_runtime.scheduler_process import SchedulerContext
 
 __all__ = [
     "Actor",
@@ -63,6 +63,7 @@ __all__ = [
     "TooManyRestarts",
     "UnknownBehaviour",
     "behaviour",
+    "child",
     "id_of",
     "open_tcp",
     "open_unix",
@@ -77,7 +78,7 @@ __all__ = [
 _OF_PROCESSES = {
     "NodeConfig": "zerver_runtime.node_config",
     "NodeLimits": "zerver_runtime.node_words",
-    "SchedulerContext": "zerver_runtime.child",
+    "SchedulerContext": "zerver_runtime.scheduler_process",
     "open_tcp": "zerver_runtime.listener",
     "open_unix": "zerver_runtime.listener",
     "run_node": "zerver_runtime.process",

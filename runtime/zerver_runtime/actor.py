@@ -122,7 +122,9 @@ class Actor:
         return cast(A, self._cell.scheduler.spawn(cast(Any, kind), args, kwargs))
 
     def sleep(self, seconds: float) -> Sleep:
-        """`await self.sleep(0.5)`, in an async behaviour. No other message is taken meanwhile."""
+        """`await self.sleep(0.5)`, in an async behaviour. No other message is taken meanwhile. ValueError: NaN."""
+        if seconds != seconds:
+            raise ValueError(f"sleep({seconds!r}): give seconds")
         return Sleep(max(0.0, seconds))
 
     def send_after(self, seconds: float, send: Callable[P, Reply[Any]], *args: P.args, **kwargs: P.kwargs) -> Timer:

@@ -26,6 +26,7 @@ from zerver_runtime.message import (
     ExitReason,
     MailboxFull,
     Overloaded,
+    describe,
 )
 from zerver_runtime.reply import PENDING, Reply
 from zerver_runtime.suspended import Suspended
@@ -347,7 +348,7 @@ class Cell(Mailbox):
             self.die(reason)
 
     def _crash(self, behaviour: Behaviour[Any, Any, Any], reply: AnswerTo, error: BaseException) -> None:
-        text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        text = describe(error)
         reply.fail(BehaviourFailed(str(self), behaviour.name, text))
         self.scheduler.report(f"{behaviour.name}() of {self}", error)
         self.die(ExitReason("crash", f"{text} in {behaviour.name}()"))

@@ -18,7 +18,7 @@ import msgspec
 
 from zerver_runtime.behaviour import Behaviour
 from zerver_runtime.ids import PACKED, ActorId, pack, unpack
-from zerver_runtime.message import NotPlainData
+from zerver_runtime.message import NotPlainData, describe
 from zerver_runtime.ref import ActorRef, class_path, id_of
 
 __all__ = ["NOT_PLAIN", "Codec", "Conversion", "conversion", "find_class"]
@@ -41,12 +41,22 @@ def find_class(path: str) -> type[Any]:
             value: Any = importlib.import_module(module)
             for name in qualname.split("."):
                 value = getattr(value, name)
-        except (ImportError, AttributeError, ValueError) as error:
-            raise LookupError(f"there is no actor class {path!r}: {error}") from error
+        except Exception as error:  # what a module raises when it is imported
+            raise LookupError(f"there is no actor class {path!r}: {describe(error)}") from error
         if not isinstance(value, type):
             raise LookupError(f"{path!r} is not a class")
         found = _CLASSES[path] = value
     return found
+
+
+def _class_of(path: str) -> type[Any]:
+    """For a ref: one of a class that cannot be imported here (it is local to a function, or of another version) can
+    still be kept, compared, watched and handed on. It has no behaviours."""
+    try:
+        return find_class(path)
+    except LookupError:
+        module, _, qualname = path.partition(":")
+        return type(qualname.rpartition(".")[2], (), {"__module__": module, "__qualname__": qualname})
 
 
 class Codec:
@@ -64,7 +74,7 @@ class Codec:
         self._decoder = msgspec.msgpack.Decoder(Any, ext_hook=self._decode)
 
     def decode(self, data: bytes) -> Any:
-        """msgspec.MsgspecError: not msgpack. LookupError: a ref of a class that is not here."""
+        """msgspec.MsgspecError: not msgpack. LookupError: an unknown extension type."""
         return self._decoder.decode(data)
 
     def decoder(self, kind: Any) -> msgspec.msgpack.Decoder[Any]:
@@ -99,7 +109,7 @@ class Codec:
 
     def _decode(self, code: int, data: memoryview) -> Any:
         if code == _REF:
-            return self._ref(find_class(str(data[PACKED:], "utf-8")), unpack(bytes(data[:PACKED])))
+            return self._ref(_class_of(str(data[PACKED:], "utf-8")), unpack(bytes(data[:PACKED])))
         if code == _BIG:
             return int.from_bytes(data, "big")
         raise LookupError(f"extension type {code} is not one of ours")

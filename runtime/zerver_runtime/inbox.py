@@ -12,7 +12,7 @@ from zerver_runtime.behaviour import Behaviour
 from zerver_runtime.cell import Cell, no_room
 from zerver_runtime.codec import Codec, Conversion, conversion
 from zerver_runtime.ids import ActorId, actor_id, unpack
-from zerver_runtime.message import ExitReason, UnknownBehaviour, decode_error
+from zerver_runtime.message import ExitReason, UnknownBehaviour, decode_error, describe
 from zerver_runtime.moves import Moves
 from zerver_runtime.peer import Ask, Incoming, Messages, Peer, Replies
 from zerver_runtime.reply import Reply
@@ -93,9 +93,10 @@ class Inbox:
             if change is not None:
                 try:
                     args, kwargs = change.arguments(args, kwargs)
-                except msgspec.ValidationError as error:
-                    self._scheduler.dead_letters.add(target, message.behaviour, str(error))
-                    answer.fail(UnknownBehaviour(str(cell), message.behaviour, str(error)))
+                except Exception as error:  # not of its type, or what a `__post_init__` raises
+                    why = describe(error)
+                    self._scheduler.dead_letters.add(target, message.behaviour, why)
+                    answer.fail(UnknownBehaviour(str(cell), message.behaviour, why))
                     return
         self._scheduler.deliver(target, message.behaviour, args, kwargs, answer)
 
@@ -136,8 +137,8 @@ class Inbox:
         if change is not None and change.result is not None:
             try:
                 value = msgspec.convert(value, change.result)
-            except msgspec.ValidationError as error:
-                reply.fail(UnknownBehaviour(str(reply.source), reply.behaviour, f"its return value: {error}"))
+            except Exception as error:
+                reply.fail(UnknownBehaviour(str(reply.source), reply.behaviour, f"its return value: {describe(error)}"))
                 return
         reply.settle(value)
 

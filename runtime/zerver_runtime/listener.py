@@ -9,16 +9,22 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import resource
 import socket
 import stat
 from collections.abc import Callable, Iterable
 
 from zerver_runtime.link import Readiness
+from zerver_runtime.message import describe
+from zerver_runtime.standard_error import complain
 
 __all__ = ["Listeners", "open_tcp", "open_unix"]
 
 _ACCEPT = 64
 """Connections taken from one listener before other I/O gets its turn."""
+
+_KEPT_FREE = 16
+"""Descriptors that connections do not take: links to siblings need some, and files that the application opens."""
 
 _GONE = frozenset({errno.ECONNABORTED, errno.EPROTO, errno.EINTR})
 
@@ -26,8 +32,10 @@ _GONE = frozenset({errno.ECONNABORTED, errno.EPROTO, errno.EINTR})
 def open_tcp(host: str, port: int, count: int, backlog: int = 2048) -> list[socket.socket]:
     """`count` sockets that listen on the same port; port 0 takes a free one.
 
-    OSError: the address cannot be had; its text names host and port.
+    OSError: the address cannot be had; its text names host and port. ValueError: no port has this number.
     """
+    if not 0 <= port <= 65535:
+        raise ValueError(f"port {port} is none; give one from 1 to 65535, or 0 for a free one")
     opened: list[socket.socket] = []
     try:
         for _ in range(count):
@@ -48,7 +56,8 @@ def open_tcp(host: str, port: int, count: int, backlog: int = 2048) -> list[sock
 
 
 def open_unix(path: str, backlog: int = 2048) -> socket.socket:
-    """One socket that all schedulers share. A socket file that nobody listens on any more is replaced.
+    """One socket that all schedulers share. A socket file that nobody listens on any more is replaced; this one is left
+    where it is when the Node stops.
 
     OSError: the path cannot be had; its text names it.
     """
@@ -57,6 +66,7 @@ def open_unix(path: str, backlog: int = 2048) -> socket.socket:
         with contextlib.suppress(FileNotFoundError):
             if stat.S_ISSOCK(os.stat(path).st_mode):
                 with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+                    probe.setblocking(False)  # whoever listens may be too busy to accept
                     if probe.connect_ex(path) == errno.ECONNREFUSED:
                         os.unlink(path)
         listener.bind(path)
@@ -64,7 +74,7 @@ def open_unix(path: str, backlog: int = 2048) -> socket.socket:
         listener.setblocking(False)
     except OSError as error:
         listener.close()
-        raise OSError(error.errno, f"cannot listen on {path}: {error.strerror}") from error
+        raise OSError(error.errno, f"cannot listen on {path}: {error.strerror or error}") from error
     return listener
 
 
@@ -72,6 +82,7 @@ class Listeners:
     """This process's copies of the Node's listening sockets.
 
     Set `on_connection(connection, listener number)` before the process is ready; connections are non-blocking.
+    One that it raises for is closed.
     """
 
     def __init__(self, loop: Readiness, sockets: Iterable[tuple[int, socket.socket]]) -> None:
@@ -79,6 +90,8 @@ class Listeners:
         self._sockets = dict(sockets)
         self._serving: set[int] = set()
         self._paused: set[int] = set()  # of those: waiting for descriptors to be free again
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        self._enough = 1 << 30 if limit == resource.RLIM_INFINITY else limit - min(_KEPT_FREE, limit // 4)
         self.on_connection: Callable[[socket.socket, int], None] | None = None
         self.accepted = 0
 
@@ -107,9 +120,10 @@ class Listeners:
 
     def resume(self) -> None:
         """Try again where descriptors had run out. To be called now and then."""
-        while self._paused:
-            number = self._paused.pop()
-            self._loop.add_reader(self._sockets[number].fileno(), self._accept, number, _ACCEPT)
+        if self._paused and self._has_room():
+            while self._paused:
+                number = self._paused.pop()
+                self._loop.add_reader(self._sockets[number].fileno(), self._accept, number, _ACCEPT)
 
     def close(self, number: int) -> None:
         """Accept all that waits, then close. Every process that has a copy does this, so the last one to close a
@@ -134,19 +148,39 @@ class Listeners:
             except OSError as error:
                 if error.errno in _GONE:
                     continue
-                # No descriptors left, and a listener that stays readable would keep the loop from all else.
-                if number in self._serving:
-                    self._loop.remove_reader(listener.fileno())
-                    self._paused.add(number)
+                self._pause(number)
                 return
             connection.setblocking(False)
             self.accepted += 1
+            # Descriptors are dealt out from the lowest on, so this one says how many there are.
+            full = connection.fileno() >= self._enough
             if self.on_connection is None:
                 connection.close()
             else:
-                self.on_connection(connection, number)
+                try:
+                    self.on_connection(connection, number)
+                except Exception as error:
+                    connection.close()
+                    complain(f"a connection of listener {number}: {describe(error)}")
+            if full and most is not None:
+                self._pause(number)
+                return
             if most is not None:
                 most -= 1
+
+    def _pause(self, number: int) -> None:
+        # With no descriptors left, a listener that stays readable would keep the loop from all else.
+        if number in self._serving:
+            self._loop.remove_reader(self._sockets[number].fileno())
+            self._paused.add(number)
+
+    def _has_room(self) -> bool:
+        try:
+            probe = os.dup(next(iter(self._sockets.values())).fileno())
+        except OSError:
+            return False
+        os.close(probe)
+        return probe < self._enough
 
     def __repr__(self) -> str:
         return f"<Listeners {self.open} open, {self.serving} serving, {self.accepted} accepted>"

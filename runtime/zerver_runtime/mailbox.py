@@ -38,8 +38,10 @@ class MailboxPolicy(msgspec.Struct, frozen=True):
     full: WhenFull = "mute"
 
     def __post_init__(self) -> None:
-        if self.bound < 1:
-            raise ValueError(f"MailboxPolicy(bound={self.bound}): a mailbox needs room for at least 1 message")
+        if not isinstance(self.bound, int) or self.bound < 1:
+            raise ValueError(
+                f"MailboxPolicy(bound={self.bound}): a mailbox needs room for at least 1 message, and whole ones"
+            )
         if self.full not in ("mute", "drop", "fail"):
             raise ValueError(f'MailboxPolicy(full={self.full!r}): use "mute", "drop" or "fail"')
 

@@ -34,6 +34,7 @@ __all__ = [
     "SelfAsk",
     "UnknownBehaviour",
     "decode_error",
+    "describe",
     "encode_error",
 ]
 
@@ -181,6 +182,22 @@ _ERRORS: dict[str, Callable[..., ActorError]] = {
         SelfAsk,
     )
 }
+
+
+_LONGEST = 2000
+
+
+def describe(error: BaseException) -> str:
+    """Class and text of an exception, cut to 2,000 characters: it goes into messages, and those are bounded."""
+    try:
+        text = str(error)
+    except Exception as fault:
+        text = f"its text cannot be had: {type(fault).__name__}"
+    if len(text) > _LONGEST:
+        text = f"{text[:_LONGEST]}... ({len(text)} characters)"
+    # It is sent and written, so a lone surrogate must not be in it.
+    text = text.encode(errors="backslashreplace").decode()
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def encode_error(error: ActorError) -> tuple[Any, ...]:

@@ -142,15 +142,15 @@ class NodeState:
         match word:
             case control.Ready():
                 view.beat = now
-                self.slots[view.slot].boot_failure = ""
-                self.slots[view.slot].boot_failures = 0
+                if slot := self.slots.get(view.slot):
+                    slot.boot_failure, slot.boot_failures = "", 0
                 if view.state == "starting":
                     view.state, view.since = "ready", now
             case control.BootFailed(why):
-                slot = self.slots[view.slot]
-                slot.boot_failures = slot.boot_failures + 1 if slot.boot_failure == why else 1
-                slot.boot_failure = why
-                actions.append(Log(f"{slot.kind} scheduler {view.slot}.{view.incarnation} could not boot: {why}"))
+                if slot := self.slots.get(view.slot):  # none: it was shrunk away while it booted
+                    slot.boot_failures = slot.boot_failures + 1 if slot.boot_failure == why else 1
+                    slot.boot_failure = why
+                actions.append(Log(f"{view.kind} scheduler {view.slot}.{view.incarnation} could not boot: {why}"))
             case control.Beat(load, handled, dead_letters):
                 if view.dumped:
                     actions.append(Log(f"scheduler {view.slot}.{view.incarnation} yields again"))
@@ -271,7 +271,8 @@ class NodeState:
             slot = self.slots[key[0]]
             slot.boot_failure, slot.boot_failures = "", 0
             # Its old process may have died meanwhile, counting on the new one.
-            if not any(view.slot == slot.number and view.state == "ready" for view in self.views.values()):
+            old = [view for view in self.views.values() if view.slot == slot.number]
+            if not any(view.state in ("starting", "ready") for view in old):
                 self._restart(slot, "its old process died during a reload that failed", now, actions)
         self._incoming.clear()
 

@@ -32,6 +32,8 @@ WINDOW = 8192
 """Messages that may be under way to one sibling, before their senders are muted; the double of it, before each
 further one is refused."""
 
+_LONGEST = MOST // 2  # bytes of one message or answer
+
 _BATCH = 32 * 1024  # bytes that are written without waiting for the end of the turn
 _ONLY_HERE = 3  # references to a reply that nobody else holds: the ask's tuple, the loop variable, getrefcount's own
 
@@ -92,6 +94,7 @@ class Peer:
         self._asks: list[tuple[int, int, ActorId, Reply[Any]]] = []
         self._replies = bytearray()
         self._reply_count = 0
+        self._early: list[bytes] = []  # frames that wait for the link
         # Under way, and awaited.
         self.sent = 0
         self.acknowledged = 0
@@ -145,9 +148,9 @@ class Peer:
             del messages[before:]
             kind = getattr(reply and reply.source, "kind", None)
             raise self._codec.blame(kind, behaviour, args, kwargs) from None
-        if len(messages) - before > MOST // 2:
+        if len(messages) - before > _LONGEST:
             del messages[before:]
-            raise NotPlainData(behaviour, "the whole", f"longer than {MOST // 2} bytes; pass large data by other ways")
+            raise NotPlainData(behaviour, "the whole", f"longer than {_LONGEST} bytes; pass large data by other ways")
         if reply is not None:
             self._asks.append((self._count, correlation, target, reply))
         if not self._count:
@@ -167,7 +170,10 @@ class Peer:
                 self._codec.encode_into((correlation, value), replies, -1)
             else:
                 self._codec.encode_into((correlation, None, self._codec.plain_error(encode_error(error))), replies, -1)
-        except NOT_PLAIN as fault:
+            fault = f"longer than {_LONGEST} bytes" if len(replies) - before > _LONGEST else ""
+        except NOT_PLAIN as problem:
+            fault = str(problem)
+        if fault:
             del replies[before:]
             found = NotPlainData("the behaviour", "its return value", f"a {type(value).__qualname__} ({fault})")
             self._codec.encode_into((correlation, None, encode_error(found)), replies, -1)
@@ -180,7 +186,7 @@ class Peer:
     def flush(self) -> None:
         """Write what there is, as long as the link takes it."""
         link = self.link
-        if link is None:
+        if link is None and len(self._messages) < _BATCH:
             return
         # One write for all of it: each one may wake the sibling.
         frames: list[bytes] = []
@@ -199,6 +205,11 @@ class Peer:
         if self.handled != self._said:
             self._said = self.handled
             frames.append(encode(Kind.HANDLED, self.handled.to_bytes(8, "little")))
+        if link is None:
+            self._early += frames
+            return
+        if self._early:
+            frames, self._early = self._early + frames, []
         if frames:
             link.write(b"".join(frames) if len(frames) > 1 else frames[0])
 

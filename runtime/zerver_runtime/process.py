@@ -21,9 +21,9 @@ from collections.abc import Callable
 import msgspec
 
 from zerver_runtime import control
-from zerver_runtime.child import Boot, run_child
 from zerver_runtime.control_socket import ControlSocket
 from zerver_runtime.ids import Place
+from zerver_runtime.message import describe
 from zerver_runtime.node import NodeState
 from zerver_runtime.node_config import STACK_SIGNAL, Inheritance, NodeConfig
 from zerver_runtime.node_words import (
@@ -47,7 +47,9 @@ from zerver_runtime.node_words import (
     Tick,
 )
 from zerver_runtime.placement import ActorSpec
+from zerver_runtime.scheduler_process import Boot, run_scheduler
 from zerver_runtime.scheduler_view import Class, Key
+from zerver_runtime.standard_error import complain
 
 __all__ = ["NodeConfig", "run_node"]
 
@@ -64,8 +66,14 @@ def _show_status(status: int) -> str:
 
 
 def _log(text: str) -> None:
-    sys.stderr.write(f"node: {text}\n")
-    sys.stderr.flush()
+    complain(f"node: {text}")
+
+
+def _flush() -> None:
+    """Before a fork, or each process writes what waits."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, OSError, ValueError):  # closed, or nobody reads it
+            stream.flush()
 
 
 def run_node(config: NodeConfig, boot: Boot | None = None, log: Callable[[str], None] = _log) -> int:
@@ -73,7 +81,7 @@ def run_node(config: NodeConfig, boot: Boot | None = None, log: Callable[[str], 
 
     boot: called as `boot(context)` in each new scheduler process, before it is ready; it imports the application.
         What it raises fails the boot. It may be a coroutine function.
-    log: takes one line, or several with a stack; standard error by default.
+    log: takes one line, or several with a stack; standard error by default. What it raises is dropped, with the line.
     RuntimeError: other threads run, whose locks a fork would copy as they are.
     """
     import threading
@@ -82,6 +90,12 @@ def run_node(config: NodeConfig, boot: Boot | None = None, log: Callable[[str], 
         raise RuntimeError(
             f"the Node forks, and {threading.active_count() - 1} other threads run; start it before any thread"
         )
+    for number in (0, 1, 2):
+        # Where one was closed, a socket would take its number, and then what anybody prints.
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
     return _Node(config, boot, log).run()
 
 
@@ -221,9 +235,15 @@ class _Node:
                 while self._listeners:
                     self._listeners.popitem()[1].close()
             case Log(text):
-                self._log(text)
+                self._say(text)
             case Exit(code):
                 self._exit = code
+
+    def _say(self, text: str) -> None:
+        try:
+            self._log(text)
+        except Exception as error:
+            complain(f"the log of the Node: {describe(error)}")
 
     def _signal(self, key: Key, number: signal.Signals) -> None:
         # A child's pid cannot be somebody else's before it is reaped, which takes it off the list.
@@ -235,26 +255,33 @@ class _Node:
         # A process that could not be forked has no control socket.
         first, second = self._controls.get(one), self._controls.get(other)
         if first is not None and second is not None:
-            left, right = socket.socketpair()
+            try:
+                left, right = socket.socketpair()
+            except OSError as error:
+                # Without the link it is of no use. Its successor may have better luck.
+                self._say(f"no link between {one[0]}.{one[1]} and {other[0]}.{other[1]}: {error}")
+                self._signal(other, signal.SIGKILL)
+                return
             first.send(control.Peer(*other), left.detach())
             second.send(control.Peer(*one), right.detach())
 
     def _fork(self, key: Key, kind: Class) -> None:
-        mine, theirs = socket.socketpair()
-        stack, stack_writer = os.pipe()
-        os.set_blocking(stack, False)
-        os.set_blocking(stack_writer, False)
-        sys.stdout.flush()
-        sys.stderr.flush()
-        try:
-            pid = os.fork()
-        except OSError as error:
-            for one in (mine, theirs):
-                one.close()
-            os.close(stack)
-            os.close(stack_writer)
-            self._todo.append(Exited(key, f"could not be forked: {error}"))
-            return
+        with contextlib.ExitStack() as undo:
+            try:
+                mine, theirs = socket.socketpair()
+                undo.callback(mine.close)
+                undo.callback(theirs.close)
+                stack, stack_writer = os.pipe()
+                undo.callback(os.close, stack)
+                undo.callback(os.close, stack_writer)
+                os.set_blocking(stack, False)
+                os.set_blocking(stack_writer, False)
+                _flush()
+                pid = os.fork()
+            except OSError as error:
+                self._todo.append(Exited(key, f"could not be forked: {error}"))
+                return
+            undo.pop_all()
         if pid == 0:
             code = 70
             try:
@@ -262,11 +289,9 @@ class _Node:
                 os.close(stack)
                 code = self._become(key, kind, theirs, stack_writer)
             except BaseException:
-                traceback.print_exc()
+                complain(traceback.format_exc())
             finally:
-                with contextlib.suppress(OSError, ValueError):
-                    sys.stdout.flush()
-                    sys.stderr.flush()
+                _flush()
                 os._exit(code)
         theirs.close()
         os.close(stack_writer)
@@ -302,7 +327,7 @@ class _Node:
                 os.sched_setaffinity(0, self._config.efficiency_cpus)
         place = Place(self._config.node, *key)
         listeners = sorted(self._listeners.items())
-        return run_child(Inheritance(place, kind, end, stack, listeners, self._config), self._boot)
+        return run_scheduler(Inheritance(place, kind, end, stack, listeners, self._config), self._boot)
 
     # --- Death
 
@@ -342,7 +367,7 @@ class _Node:
     def _show_stack(self, key: Key) -> None:
         written = self._written.pop(key, None)
         if written:
-            self._log(f"stack of scheduler {key[0]}.{key[1]}:\n{written.decode(errors='replace').rstrip()}")
+            self._say(f"stack of scheduler {key[0]}.{key[1]}:\n{written.decode(errors='replace').rstrip()}")
 
     def _end(self) -> None:
         for end in self._controls.values():

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from zerver_runtime.cell import Cell
     from zerver_runtime.elsewhere import Elsewhere
 
-__all__ = ["ActorRef", "class_path", "id_of", "new_ref", "ref_class"]
+__all__ = ["ActorRef", "check_name", "class_path", "id_of", "new_ref", "ref_class"]
 
 
 class ActorRef:
@@ -55,6 +55,19 @@ def id_of(ref: object) -> ActorId:
     if not isinstance(ref, ActorRef):
         raise TypeError(f"{ref!r} is not an actor ref; inside of an actor that is self.ref")
     return ref._cell.id
+
+
+_LONGEST_NAME = 255
+
+
+def check_name(name: object) -> None:
+    """ValueError: not a name that an actor can have: it is told to all processes."""
+    if not isinstance(name, str) or not 0 < len(name) <= _LONGEST_NAME or not name.isprintable():
+        shown = repr(name)
+        raise ValueError(
+            f"{shown if len(shown) < 100 else shown[:100] + '...'} is no name for an actor; give a text of 1 to"
+            f" {_LONGEST_NAME} printable characters"
+        )
 
 
 def class_path(kind: type) -> str:

@@ -26,14 +26,14 @@ from zerver_runtime.discipline import Discipline, PriorityWithAgeing, TimerEntry
 from zerver_runtime.elsewhere import Elsewhere
 from zerver_runtime.ids import ActorId, Place, actor_id
 from zerver_runtime.mailman_protocol import Mailman
-from zerver_runtime.message import ActorDead, AnswerTo, ExitReason, MailboxFull, UnknownBehaviour
+from zerver_runtime.message import ActorDead, AnswerTo, ExitReason, MailboxFull, UnknownBehaviour, describe
 from zerver_runtime.monitors import Monitors
 from zerver_runtime.plain_data import check_arguments
-from zerver_runtime.ref import ActorRef, class_path, id_of, new_ref
+from zerver_runtime.ref import ActorRef, check_name, class_path, id_of, new_ref
 from zerver_runtime.reply import Reply
 from zerver_runtime.run_queue import Irq, RunQueue
 from zerver_runtime.scheduler_view import Class
-from zerver_runtime.timer import Timer
+from zerver_runtime.timer import Timer, nanoseconds
 
 if TYPE_CHECKING:
     from typing import Self
@@ -229,17 +229,17 @@ class Scheduler:
         return entry
 
     def after(self, seconds: float, irq: Irq) -> TimerEntry:
-        return self.at(self.clock() + round(seconds * 1e9), irq)
+        return self.at(self.clock() + nanoseconds(seconds), irq)
 
     def cancel(self, entry: TimerEntry) -> None:
         self._timers.cancel(entry)
 
     def timer(self, seconds: float, call: Callable[[], object], *, every: bool, owner: Cell | None) -> Timer:
-        """ValueError: seconds below 0, or 0 for an interval."""
-        if seconds < 0 or (every and seconds == 0):
+        """ValueError: seconds below 0, or less than a nanosecond for an interval."""
+        length = nanoseconds(seconds) if seconds >= 0 else -1
+        if length < 0 or (every and length == 0):
             raise ValueError(f"a timer of {seconds!r} s: give 0 or more seconds, and more than 0 for an interval")
-        nanoseconds = round(seconds * 1e9)
-        timer = Timer(self, owner, call, nanoseconds, nanoseconds if every else None)
+        timer = Timer(self, owner, call, length, length if every else None)
         if owner is not None:
             if owner.timers is None:
                 owner.timers = set()
@@ -263,8 +263,12 @@ class Scheduler:
         name: what `whereis` finds it by, as long as it lives. supervisor: the ref of a local actor to tell of its end.
         affinity: the class of process that it prefers, instead of what its class says.
 
-        ValueError: the name is taken.
+        ValueError: the name is taken, or is none. TypeError: not an actor class.
         """
+        if not isinstance(kind, type) or not hasattr(kind, "mailbox"):
+            raise TypeError(f"{kind!r} is not an actor class; derive one from Actor, and give the class itself")
+        if name is not None:
+            check_name(name)
         if name is not None and name in self.names:
             raise ValueError(f"the name {name!r} is taken, by {self.names[name]}; stop that one first, or use another")
         cell = self._begin(kind, kind.__init__, args, kwargs or {}, supervisor)
@@ -319,7 +323,7 @@ class Scheduler:
             init(actor, *args, **kwargs)
         except BaseException as error:
             cell.actor = cell.supervisor = None  # its hooks and its supervisor have never known it
-            cell.die(ExitReason("crash", f"{type(error).__name__}: {error} in {init.__name__}()"))
+            cell.die(ExitReason("crash", f"{describe(error)} in {init.__name__}()"))
             raise
         finally:
             self.running = running
@@ -418,7 +422,7 @@ class Scheduler:
     def report(self, where: str, error: BaseException) -> None:
         """For the runtime: an exception that nobody will see otherwise."""
         self.crashes += 1
-        self.failures.append((where, f"{type(error).__name__}: {error}"))
+        self.failures.append((where, describe(error)))
         if self._report is not None:
             self._report(where, error)
 

@@ -25,7 +25,8 @@ import msgspec
 
 from zerver_runtime.actor import Actor
 from zerver_runtime.behaviour import behaviour
-from zerver_runtime.message import ActorDead, ActorError, ExitReason
+from zerver_runtime.message import ActorDead, ActorError, ExitReason, describe
+from zerver_runtime.timer import nanoseconds
 
 __all__ = [
     "ChildSpec",
@@ -52,7 +53,7 @@ class Intensity(msgspec.Struct, frozen=True):
     seconds: float = 5.0
 
     def __post_init__(self) -> None:
-        if self.restarts < 0 or not self.seconds > 0:
+        if not self.restarts >= 0 or not self.seconds > 0:
             raise ValueError(f"{self}: give 0 or more restarts, and more than 0 seconds")
 
 
@@ -60,7 +61,7 @@ class ChildSpec(msgspec.Struct, frozen=True):
     """One child: how it is made, and what becomes of it. Made by `child`.
 
     name: `whereis` finds it by that, after a restart too; unique in the scheduler.
-    shutdown: seconds that it has to stop, before it is killed; 0 kills at once.
+    shutdown: seconds that it has to stop, before it is killed; 0 kills at once, infinity never.
     """
 
     name: str
@@ -73,7 +74,7 @@ class ChildSpec(msgspec.Struct, frozen=True):
     def __post_init__(self) -> None:
         if self.restart not in get_args(Restart):
             raise ValueError(f"child {self.name!r}: restart={self.restart!r}; use one of {get_args(Restart)}")
-        if self.shutdown < 0:
+        if not self.shutdown >= 0:
             raise ValueError(f"child {self.name!r}: shutdown={self.shutdown!r}; give 0 or more seconds")
 
     def options(self, *, restart: Restart | None = None, shutdown: float | None = None) -> ChildSpec:
@@ -122,7 +123,7 @@ def decide(
     kinds = dict(children)
     if kinds[exited] == "temporary" or (kinds[exited] == "transient" and not reason.abnormal):
         return Decision(forget=(exited,), history=history)
-    window = round(intensity.seconds * 1e9)
+    window = nanoseconds(intensity.seconds)
     history = (*(then for then in history if now - then < window), now)
     others = [name for name in names if name != exited]
     if len(history) > intensity.restarts:
@@ -238,7 +239,7 @@ class Supervisor(Actor):
                     self._start(name)
                 except Exception as error:
                     self._cell.scheduler.report(f"starting child {name!r}", error)
-                    ended, reason = name, ExitReason("crash", f"{type(error).__name__}: {error} in __init__()")
+                    ended, reason = name, ExitReason("crash", f"{describe(error)} in __init__()")
                     break
 
     def _start(self, name: str) -> None:

@@ -10,6 +10,7 @@ import msgspec
 from zerver_runtime.behaviour import Behaviour
 from zerver_runtime.message import AnswerTo, SelfAsk
 from zerver_runtime.reply import PENDING, Reply
+from zerver_runtime.timer import nanoseconds
 
 if TYPE_CHECKING:
     from zerver_runtime.cell import Cell
@@ -83,7 +84,7 @@ class Suspended:
         # 1.2 times as long.
         cell = self.cell
         scheduler = cell.scheduler
-        self.due = due = scheduler.clock() + int(seconds * 1e9)
+        self.due = due = scheduler.clock() + nanoseconds(seconds)
         alarm = cell.alarm
         if alarm is None:
             cell.alarm = scheduler.at(due, lambda: _ring(cell))

@@ -11,7 +11,16 @@ if TYPE_CHECKING:
     from zerver_runtime.cell import Cell
     from zerver_runtime.scheduler import Scheduler
 
-__all__ = ["Timer"]
+__all__ = ["Timer", "nanoseconds"]
+
+_LONGEST = 1e9  # seconds: 31 years, and far below what any loop's timer takes
+
+
+def nanoseconds(seconds: float) -> int:
+    """Of the clock. Infinity is 31 years. ValueError: not a number."""
+    if seconds != seconds:
+        raise ValueError(f"{seconds!r} is no time; give seconds")
+    return round(min(seconds, _LONGEST) * 1e9)
 
 
 class Timer:

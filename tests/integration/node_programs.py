@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 from zerver_runtime.actor import Actor, behaviour
-from zerver_runtime.child import SchedulerContext
 from zerver_runtime.ids import place, unpack
 from zerver_runtime.listener import open_tcp
 from zerver_runtime.message import ActorDead, ActorError, MailboxFull, ReplyTimeout
@@ -29,6 +28,7 @@ from zerver_runtime.node_config import NodeConfig
 from zerver_runtime.node_words import NodeLimits
 from zerver_runtime.process import run_node
 from zerver_runtime.ref import id_of
+from zerver_runtime.scheduler_process import SchedulerContext
 
 QUICK = NodeLimits(restart_first=0.001, restart_cap=0.01, intensity=10_000, heartbeat=0.2)
 

@@ -15,12 +15,12 @@ import time
 from collections.abc import Callable
 
 from zerver_runtime.actor import spawn
-from zerver_runtime.child import SchedulerContext
 from zerver_runtime.demo.output import write
 from zerver_runtime.message import ExitReason
 from zerver_runtime.node_config import NodeConfig
 from zerver_runtime.node_words import NodeLimits
 from zerver_runtime.process import run_node
+from zerver_runtime.scheduler_process import SchedulerContext
 
 __all__ = ["run"]
 

@@ -7,31 +7,41 @@ import faulthandler
 import inspect
 import os
 import select
+import signal
 import socket
-import sys
 import time
 import traceback
 from collections.abc import Awaitable, Callable
-from typing import TypeAlias
+from typing import TypeAlias, get_args
 
 from zerver_runtime import control
-from zerver_runtime.codec import find_class
+from zerver_runtime.actor import Affinity
+from zerver_runtime.codec import NOT_PLAIN, find_class
 from zerver_runtime.control_socket import ControlSocket
 from zerver_runtime.ids import Place, pack
 from zerver_runtime.link import SocketLink
 from zerver_runtime.listener import Listeners
 from zerver_runtime.mailman import Mailman
+from zerver_runtime.message import NotPlainData, describe
 from zerver_runtime.node_config import STACK_SIGNAL, Inheritance, NodeConfig
 from zerver_runtime.reactor.loop import Turns, new_loop
-from zerver_runtime.ref import id_of
+from zerver_runtime.ref import check_name, id_of
 from zerver_runtime.scheduler import Scheduler
 from zerver_runtime.scheduler_view import Class
+from zerver_runtime.standard_error import complain
 
-__all__ = ["BOOT_FAILED", "NODE_GONE", "Boot", "SchedulerContext", "run_child"]
+__all__ = ["BOOT_FAILED", "LINK_FAILED", "NODE_GONE", "TURN_FAILED", "Boot", "SchedulerContext", "run_scheduler"]
 
 BOOT_FAILED = 3
 NODE_GONE = 4
-"""Exit codes: the boot raised; the Node is not there any more."""
+TURN_FAILED = 5
+LINK_FAILED = 6
+"""Exit codes: the boot raised; the Node is not there any more; an exception came out of a turn; there was no descriptor
+left for the link to a sibling."""
+
+_MOST_ARGUMENTS = 1024 * 1024  # bytes, through the Node
+
+_SET_PARENT_DEATH_SIGNAL = 1
 
 _DRAIN_LOOK = 0.01  # seconds between looks at whether all is quiet
 
@@ -80,7 +90,22 @@ class SchedulerContext:
     ) -> None:
         """Have the Node place an actor ("module:Class") on the least busy scheduler of a class, maybe this one. Which
         class is, if it is not given, what the actor's own says.
-        `done(placed)` is called once: with the actor's id (packed), or with why there is none."""
+        `done(placed)` is called once: with the actor's id (packed), or with why there is none.
+
+        ValueError: an unknown affinity, or no name for an actor. NotPlainData: the arguments cannot travel, or take
+        more than 1 MiB."""
+        if affinity is not None and affinity not in get_args(Affinity):
+            raise ValueError(f"affinity={affinity!r}; use one of {get_args(Affinity)}")
+        if name is not None:
+            check_name(name)
+        try:
+            arguments = self.mailman.codec.encode((args, None))
+        except NOT_PLAIN:
+            raise self.mailman.codec.blame(None, f"spawn of {path}", args, None) from None
+        if len(arguments) > _MOST_ARGUMENTS:
+            raise NotPlainData(
+                f"spawn of {path}", "the whole", f"{len(arguments)} bytes long; at most {_MOST_ARGUMENTS} go that way"
+            )
         self._correlations += 1
         self._wanted[self._correlations] = done
         if affinity is None:
@@ -88,7 +113,6 @@ class SchedulerContext:
                 affinity = str(getattr(find_class(path), "affinity", "none"))
             except LookupError:
                 affinity = "none"  # the answer says what is wrong
-        arguments = self.mailman.codec.encode((args, None))
         self.say(control.Wanted(self._correlations, path, arguments, affinity, name))
 
     # --- Life
@@ -102,13 +126,13 @@ class SchedulerContext:
                 if inspect.isawaitable(booted):
                     self.loop.run_until_complete(_awaited(booted))
         except Exception as error:
-            traceback.print_exc()
-            self.say(control.BootFailed(f"{type(error).__name__}: {error}"))
+            complain(traceback.format_exc())
+            self.say(control.BootFailed(describe(error)))
             self._say_last()
             return BOOT_FAILED
         self.loop.add_reader(self._control.socket, self._hear)
         self.say(control.Ready())
-        self.turns.attach(self.scheduler)
+        self.turns.attach(self)
         self._beat()
         self.loop.run_forever()
         self.turns.close()
@@ -116,6 +140,16 @@ class SchedulerContext:
         self.listeners.close_all()
         self._control.close()
         return self._code or 0
+
+    def turn(self) -> float | None:
+        """One of the scheduler's, for the loop. What comes out of it has ended a behaviour, or the runtime itself, in
+        the middle: nobody knows what state that left, so the process ends."""
+        try:
+            return self.scheduler.turn()
+        except BaseException as error:
+            complain(f"scheduler process {os.getpid()} ends: {traceback.format_exc().rstrip()}")
+            self._end(error.code if isinstance(error, SystemExit) and type(error.code) is int else TURN_FAILED)
+            return None
 
     def say(self, word: control.ToNode) -> None:
         """Tell the Node."""
@@ -164,9 +198,13 @@ class SchedulerContext:
     def _heard(self, word: control.FromNode, fd: int | None) -> None:
         match word:
             case control.Peer(slot, incarnation):
-                if fd is not None:
-                    link = SocketLink(self.loop, socket.socket(fileno=fd), around=self.turns.around)
-                    self.mailman.attach(slot, incarnation, link)
+                if fd is None:
+                    # Otherwise the two would be deaf to each other for as long as they live.
+                    complain(f"scheduler process {os.getpid()} ends: no descriptor was left for a link")
+                    self._end(LINK_FAILED)
+                    return
+                link = SocketLink(self.loop, socket.socket(fileno=fd), around=self.turns.around)
+                self.mailman.attach(slot, incarnation, link)
             case control.PeerLost(slot, incarnation, why):
                 self.mailman.lose(slot, incarnation, why)
             case control.Serve(number):
@@ -200,7 +238,7 @@ class SchedulerContext:
             with self.scheduler:
                 ref = self.scheduler.spawn(kind, args, kwargs, name=name, affinity=affinity)
         except Exception as error:
-            self.say(control.Spawned(request, b"", f"{type(error).__name__}: {error}"))
+            self.say(control.Spawned(request, b"", describe(error)))
         else:
             self.say(control.Spawned(request, pack(id_of(ref))))
         finally:
@@ -232,14 +270,28 @@ Boot: TypeAlias = Callable[[SchedulerContext], object]
 """Prepares a new scheduler process. May be a coroutine function. What it raises fails the boot."""
 
 
-def run_child(inheritance: Inheritance, boot: Boot | None) -> int:
+def run_scheduler(inheritance: Inheritance, boot: Boot | None) -> int:
     """What a forked process runs. Returns its exit code."""
+    _die_with(os.getppid())
     # Whether the process hangs or crashes, the Node gets the stacks.
     faulthandler.register(STACK_SIGNAL, file=inheritance.stack, all_threads=True)
     faulthandler.enable(file=inheritance.stack)
     if inheritance.kind == "compute":
         return _run_compute(inheritance)
     return SchedulerContext(inheritance).run(boot)
+
+
+def _die_with(node: int) -> None:
+    """Have the kernel kill this process when the Node is gone. One that yields hears of it by itself, and one that does
+    not would go on for ever, and hold its listener open."""
+    try:
+        import ctypes
+
+        ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
+    except (ImportError, OSError, AttributeError):
+        return  # not Linux
+    if os.getppid() != node:
+        os._exit(NODE_GONE)
 
 
 def _run_compute(inheritance: Inheritance) -> int:
@@ -259,4 +311,4 @@ async def _awaited(booted: Awaitable[object]) -> object:
 
 
 def _report(where: str, error: BaseException) -> None:
-    sys.stderr.write(f"scheduler process {os.getpid()}: {where}: {type(error).__name__}: {error}\n")
+    complain(f"scheduler process {os.getpid()}: {where}: {describe(error)}")
