@@ -7,7 +7,7 @@ from .context import CtxView
 from .decision import Compensation, Continue, Decision, Done, Fail, Need, Step
 from .effect import Effect, Retry
 from .effectors.base import AsyncEffector, Effector
-from .effects import call, http, kv, sql, timer
+from .effects import call, compute, http, kv, sql, timer
 from .error import (
     AppError,
     DefinitionError,
@@ -54,6 +54,7 @@ __all__ = [
     "UndeclaredSlot",
     "ZerverError",
     "call",
+    "compute",
     "http",
     "kv",
     "need",

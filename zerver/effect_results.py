@@ -62,7 +62,7 @@ def interpret(effect: Effect[Any], raw: Any, now: Callable[[], float]) -> Outcom
                 return _sql(effect, raw)
             case "kv":
                 return _kv(effect, raw)
-            case "timer" | "call":
+            case "timer" | "call" | "compute":
                 return Success(raw)
             case _:
                 wanted = effect.result_type

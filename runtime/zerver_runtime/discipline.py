@@ -91,6 +91,14 @@ class PriorityWithAgeing(Generic[T]):
             del levels[-best[1]]
         return item
 
+    def peek(self) -> tuple[int, T] | None:
+        """What `select` would take, with its urgency: of several queues on one clock and with one step, the one with
+        the least is next."""
+        if not self._size:
+            return None
+        urgency, priority = min((level[0][0], -priority) for priority, level in self._levels.items() if level)
+        return urgency, self._levels[-priority][0][1]
+
     def __len__(self) -> int:
         return self._size
 

@@ -31,6 +31,8 @@ class Kind(IntEnum):
     """Answers to asks of the receiver."""
     HANDLED = 4
     """How many messages of the receiver's have left a mailbox here since the link began."""
+    COMPUTE = 5
+    """One word between a scheduler and a compute worker: `reactor.compute_words`."""
 
 
 _KINDS: dict[int, Kind] = {kind.value: kind for kind in Kind}

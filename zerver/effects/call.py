@@ -19,7 +19,7 @@ from ..error import DefinitionError
 from ..slot import Key
 from .options import Into, Options
 
-__all__ = ["Call", "run"]
+__all__ = ["Call", "checked", "run"]
 
 T = TypeVar("T")
 
@@ -145,16 +145,13 @@ def run(
 
     :raises DefinitionError: ``fn`` cannot be called; ``kwargs`` are no mapping from text.
     """
-    if not callable(fn):
-        raise DefinitionError(f"call.run: {fn!r} cannot be called; give the function, then its arguments")
-    if not isinstance(kwargs, Mapping) or not all(isinstance(key, str) for key in kwargs):
-        raise DefinitionError(f"call.run: kwargs={kwargs!r}; give {{'name': value}}")
+    given = checked("call.run", fn, kwargs)
     name = _name(fn)
     return Effect(
         family="call",
         op="run",
         target=f"call:{name}",
-        args=Call(fn, args, dict(kwargs), name),
+        args=Call(fn, args, given, name),
         into=into,
         as_=as_,
         timeout=timeout,
@@ -163,6 +160,18 @@ def run(
         priority=priority,
         idem=idem,
     )
+
+
+def checked(constructor: str, fn: Any, kwargs: Any) -> dict[str, Any]:
+    """The keyword arguments, copied.
+
+    :raises DefinitionError: ``fn`` cannot be called; ``kwargs`` are no mapping from text.
+    """
+    if not callable(fn):
+        raise DefinitionError(f"{constructor}: {fn!r} cannot be called; give the function, then its arguments")
+    if not isinstance(kwargs, Mapping) or not all(isinstance(key, str) for key in kwargs):
+        raise DefinitionError(f"{constructor}: kwargs={kwargs!r}; give {{'name': value}}")
+    return dict(kwargs)
 
 
 def _name(fn: Any) -> str:
