@@ -6,11 +6,11 @@ Whoever drives it (an engine, a replay, a test) carries out the actions in order
 
 What each input does in each phase; everything else is dropped and counted::
 
-    phase      Start  Settled  StepReturned (and the like)  DeadlinePassed  Cancelled  Closed
-    NEW        run                                          504             abandon    abandon, close
-    WAITING           join                                  504             abandon    abandon, close
-    OFFLOADED                  go on                        504             abandon    abandon, close when it is back
-    ENDED                      clean up                                                close (when it is back)
+    phase      Start  Settled  StepReturned/Awaits/Raised  Refused   DeadlinePassed  Cancelled  Closed
+    NEW        run                                         fail      504             abandon    abandon, close
+    WAITING           join                                           504             abandon    abandon, close
+    OFFLOADED                  go on                       fail      504             abandon    abandon, close when back
+    ENDED                      clean up                    clean up                             close (when back)
     CLOSED
 
 Past the deadline the answer is 504, whatever a step or a Need came to: the clock decides, not the order of inputs.
@@ -41,6 +41,7 @@ from .signals import (
     DeadlinePassed,
     DetachEffect,
     Input,
+    Refused,
     ReportBug,
     Respond,
     RunStep,
@@ -50,7 +51,6 @@ from .signals import (
     StepAwaits,
     StepOverran,
     StepRaised,
-    StepRefused,
     StepReturned,
 )
 from .slot import takes_none
@@ -62,7 +62,7 @@ __all__ = ["Execution", "Phase", "Surroundings", "advance", "run_step"]
 _Actions: TypeAlias = list[Action]
 _View: TypeAlias = CtxView[Any, Any]
 _Coroutine: TypeAlias = "CoroutineType[Any, Any, Any] | None"
-_StepBack: TypeAlias = StepReturned | StepAwaits | StepRaised | StepRefused
+_StepBack: TypeAlias = StepReturned | StepAwaits | StepRaised | Refused
 
 _LIVE = (NEW, WAITING, OFFLOADED)
 # Of the events of every request: an enum's attribute costs 0.1 us on Python 3.11.
@@ -93,8 +93,10 @@ def advance(run: Execution, event: Input) -> list[Action]:
         _fail(run, _deadline_error(run), actions)
     elif type(event) is Cancelled and phase in _LIVE:
         _abandon(run, event.reason, actions)
-    elif isinstance(event, (StepReturned, StepAwaits, StepRaised, StepRefused)) and run.offloaded is not None:
+    elif isinstance(event, (StepReturned, StepAwaits, StepRaised, Refused)) and run.offloaded is not None:
         _step_back(run, run.offloaded, event, actions)
+    elif type(event) is Refused and phase is NEW:
+        _fail(run, event.error, actions)
     else:
         run.dropped += 1
     return actions
@@ -205,7 +207,7 @@ def _take(run: Execution, step: CompiledStep, view: _View, result: Any, now: int
 
 def _step_back(run: Execution, work: RunStep, event: _StepBack, actions: _Actions) -> None:
     run.offloaded = None
-    if isinstance(event, StepRefused):
+    if isinstance(event, Refused):
         _close_coroutine(work.coroutine, actions)
         if run.phase is OFFLOADED:
             late = run.around.clock() >= run.state.deadline_ns

@@ -23,6 +23,7 @@ __all__ = [
     "DeadlinePassed",
     "DetachEffect",
     "Input",
+    "Refused",
     "ReportBug",
     "Respond",
     "RunStep",
@@ -32,7 +33,6 @@ __all__ = [
     "StepAwaits",
     "StepOverran",
     "StepRaised",
-    "StepRefused",
     "StepReturned",
 ]
 
@@ -72,8 +72,9 @@ class StepRaised(msgspec.Struct, frozen=True):
     exception: BaseException
 
 
-class StepRefused(msgspec.Struct, frozen=True):
-    """An offloaded step was not run, and will not be: there is no room. The request fails with this error."""
+class Refused(msgspec.Struct, frozen=True):
+    """There is no room: for the request, which has not begun, or for a step of it that was to run elsewhere, and will
+    not be run. The request fails with this error."""
 
     error: Error
 
@@ -93,7 +94,7 @@ class Closed(msgspec.Struct, frozen=True):
 
 
 Input: TypeAlias = (
-    Start | Settled | StepReturned | StepAwaits | StepRaised | StepRefused | DeadlinePassed | Cancelled | Closed
+    Start | Settled | StepReturned | StepAwaits | StepRaised | Refused | DeadlinePassed | Cancelled | Closed
 )
 
 
@@ -129,7 +130,7 @@ class DetachEffect(msgspec.Struct, frozen=True):
 
 class RunStep(msgspec.Struct, frozen=True):
     """Run a step elsewhere with :func:`zerver.interpreter.run_step` and answer with what that gives; with
-    :class:`StepRefused` when it was not run. It has to be answered also when the request has ended meanwhile."""
+    :class:`Refused` when it was not run. It has to be answered also when the request has ended meanwhile."""
 
     step: CompiledStep
     view: CtxView[Any, Any]

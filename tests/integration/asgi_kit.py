@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
@@ -15,16 +16,19 @@ from typing import Any
 from zerver import App
 from zerver.config import load
 
-__all__ = ["PATIENCE", "Connection", "Lifespan", "ask", "configured", "serving", "until"]
+__all__ = ["ENGINE_VARIABLES", "PATIENCE", "Connection", "Lifespan", "ask", "configured", "serving", "until"]
 
 PATIENCE = 10.0  # seconds; what is waited for takes milliseconds
+
+ENGINE_VARIABLES = ("ZERVER_ENGINE", "ZERVER_REACTOR__CONTINUATION_POOL__MODE")
 
 Asgi = Callable[[Any, Any, Any], Awaitable[None]]
 
 
 def configured(app: App, **sections: Any) -> App:
-    """The app with these settings, whatever the environment says."""
-    app.config = load(sections, {}, {})
+    """The app with these settings, whatever the environment says; but for the engine, which the ``engine`` fixture sets
+    there."""
+    app.config = load(sections, {name: os.environ[name] for name in ENGINE_VARIABLES if name in os.environ}, {})
     return app
 
 

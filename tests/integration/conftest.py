@@ -28,6 +28,34 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     return True
 
 
+ENGINES = {
+    "reactor": {"ZERVER_ENGINE": "reactor"},
+    "pool": {"ZERVER_ENGINE": "reactor", "ZERVER_REACTOR__CONTINUATION_POOL__MODE": "pool"},
+    "blocking": {"ZERVER_ENGINE": "blocking"},
+}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers", "engines(*names): of reactor, pool (its steps on threads), blocking; default all"
+    )
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test that uses the fixture ``engine`` runs once on each engine, or on those that its marker names."""
+    if "engine" in metafunc.fixturenames:
+        marker = metafunc.definition.get_closest_marker("engines")
+        metafunc.parametrize("engine", marker.args if marker else tuple(ENGINES), indirect=True)
+
+
+@pytest.fixture
+def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Apps run on this engine."""
+    for name, value in ENGINES[request.param].items():
+        monkeypatch.setenv(name, value)
+    return str(request.param)
+
+
 def open_files() -> dict[str, str]:
     """What each file descriptor of this process is; empty where the system does not tell."""
     found = {}

@@ -38,6 +38,8 @@ from zerver import (
 from zerver_runtime.outcome import Failure, Outcome, Success
 from zerver_runtime.reactor.join import Join, Mode, check
 
+pytestmark = [pytest.mark.usefixtures("engine"), pytest.mark.engines("blocking")]
+
 
 class A(Slot[int]):
     """The first value."""
@@ -236,7 +238,7 @@ async def test_every_join_in_every_mode_runs_in_declaration_order(driver: Own) -
                 assert answer.json()["values"] == [n if n in good else None for n in range(3)], spec
                 assert answer.json()["errors"] == [str(n) for n in begun if n not in good], spec
             tried += 1
-        assert app._servers[0]._services[asyncio.get_running_loop()].engine.live == set()
+        assert app._servers[0]._services[asyncio.get_running_loop()].engine.live.empty
     assert tried > 700
 
 

@@ -549,9 +549,9 @@ def test_listen_raises_what_is_wrong_with_a_setting(tmp_path: Path, monkeypatch:
 
 
 def test_listen_refuses_an_engine_that_there_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ZERVER_ENGINE", "reactor")
-    with pytest.raises(ConfigError, match="the reactor engine is not in this version"):
-        Server(App(), Config()).listen(port=0)
+    monkeypatch.setenv("ZERVER_ENGINE", "turbo")
+    with pytest.raises(ConfigError, match="unknown engine"):
+        Server(App()).listen(port=0)
 
 
 def test_listen_raises_what_is_wrong_with_the_app_before_it_opens_a_socket(tmp_path: Path) -> None:

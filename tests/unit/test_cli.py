@@ -329,7 +329,7 @@ def test_graph_of_an_unknown_route_lists_the_routes(shop: Path) -> None:
 def test_check_of_a_good_app_exits_with_0_and_says_what_is_per_process(shop: Path) -> None:
     result = run("check", "shop:app")
     assert result.exit_code == 0
-    assert "note: the blocking engine serves from one process, without a Node" in result.stdout
+    assert "note: the reactor engine serves from one process, without a Node" in result.stdout
     assert result.stdout.endswith("shop:app: 0 error(s), 0 warning(s)\n")
 
 
@@ -361,7 +361,7 @@ def test_check_also_checks_the_configuration(shop: Path) -> None:
     ("arguments", "message"),
     [
         (["--port", "70000"], "command-line flag: server.port = 70000: must be a whole number from 0 to 65535"),
-        (["--engine", "warp"], '--engine = "warp": unknown engine. Allowed: blocking'),
+        (["--engine", "warp"], '--engine = "warp": unknown engine. Allowed: reactor, blocking'),
         (["--config", "none.json"], "none.json: no such configuration file"),
     ],
 )

@@ -20,16 +20,14 @@ from zerver.config import (
     Config,
     ConfigError,
     EffectsConfig,
-    ReactorConfig,
     RetryConfig,
     TargetConfig,
-    engine_name,
     load,
     load_config,
     parse,
     sqlite_path,
 )
-from zerver.config.rules import LATER
+from zerver.config.rules import LATER, engine_enabled
 
 ROOT = Path(__file__).parents[2]
 DOC = (ROOT / "docs/reference/configuration.md").read_text()
@@ -141,7 +139,13 @@ def test_every_setting_can_be_set_by_a_variable(path: str) -> None:
     elif isinstance(default, int | float):
         other = default + 1
     else:
-        other = {"server.log_level": "debug", "effects.kv": "sqlite:///k.db"}.get(path, "elsewhere")
+        others: dict[str, object] = {
+            "server.log_level": "debug",
+            "effects.kv": "sqlite:///k.db",
+            "reactor.continuation_pool.mode": "pool",
+            "reactor.compute_pool.size": 3,
+        }
+        other = others.get(path, "elsewhere")
     text = other if isinstance(other, str) else json.dumps(other)
     config = load({}, {"ZERVER_" + path.upper().replace(".", "__"): text})
     assert config == load(nested(path, other)) != Config()
@@ -202,7 +206,7 @@ def test_a_variable_finds_a_name_of_the_file_in_any_case() -> None:
     assert config.effects.databases == {"default": "sqlite:///var/zerver.db", "Reports": "sqlite:///b.db"}
 
 
-@pytest.mark.parametrize("name", ["ZERVER_ENGINE", "ZERVER_CONFIG", "ZERVER_PORT", "SERVER__PORT", "XZERVER_A__B"])
+@pytest.mark.parametrize("name", ["ZERVER_CONFIG", "ZERVER_PORT", "SERVER__PORT", "XZERVER_A__B"])
 def test_variables_that_are_not_settings_are_left_alone(name: str) -> None:
     assert load({}, {name: "tcp://10.0.0.1:80"}) == Config()
 
@@ -562,54 +566,37 @@ def test_a_mistake_in_the_file_names_the_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("enabled", "env", "flag"),
+    ("enabled", "env", "flag", "engine"),
     [
-        (None, {}, None),
-        (False, {}, None),
-        (None, {"ZERVER_ENGINE": "blocking"}, None),
-        (None, {"ZERVER_ENGINE": ""}, None),
-        (True, {"ZERVER_ENGINE": "blocking"}, None),
-        (True, {}, "blocking"),
-        (True, {"ZERVER_ENGINE": "reactor"}, "blocking"),
+        (None, {}, None, "reactor"),
+        (True, {}, None, "reactor"),
+        (False, {}, None, "blocking"),
+        (None, {"ZERVER_ENGINE": "blocking"}, None, "blocking"),
+        (None, {"ZERVER_ENGINE": "reactor"}, None, "reactor"),
+        (False, {"ZERVER_ENGINE": ""}, None, "blocking"),
+        (True, {"ZERVER_ENGINE": "blocking"}, None, "blocking"),
+        (False, {"ZERVER_ENGINE": "reactor"}, None, "reactor"),
+        (None, {"ZERVER_REACTOR__ENABLED": "false", "ZERVER_ENGINE": "reactor"}, None, "reactor"),
+        (True, {"ZERVER_REACTOR__ENABLED": "false"}, None, "blocking"),
+        (True, {}, "blocking", "blocking"),
+        (True, {"ZERVER_ENGINE": "reactor"}, "blocking", "blocking"),
+        (False, {"ZERVER_ENGINE": "blocking"}, "reactor", "reactor"),
     ],
 )
 def test_the_engine_is_that_of_the_flag_then_of_the_environment_then_of_the_file(
-    enabled: bool | None, env: dict[str, str], flag: str | None
+    enabled: bool | None, env: dict[str, str], flag: str | None, engine: str
 ) -> None:
-    assert engine_name(Config(reactor=ReactorConfig(enabled=enabled)), env, flag) == "blocking"
+    flags = {} if flag is None else {"reactor": {"enabled": engine_enabled(flag, "--engine")}}
+    assert load({"reactor": {"enabled": enabled}}, env, flags).reactor.engine == engine
 
 
-@pytest.mark.parametrize(
-    ("enabled", "env", "flag", "said"),
-    [
-        (True, {}, None, "reactor.enabled = true: the reactor engine is not in this version. Allowed: blocking"),
-        (
-            None,
-            {"ZERVER_ENGINE": "reactor"},
-            None,
-            'variable ZERVER_ENGINE = "reactor": the reactor engine is not in this version. Allowed: blocking',
-        ),
-        (
-            None,
-            {"ZERVER_ENGINE": "blocking"},
-            "reactor",
-            '--engine = "reactor": the reactor engine is not in this version. Allowed: blocking',
-        ),
-        (
-            None,
-            {"ZERVER_ENGINE": "turbo"},
-            None,
-            'variable ZERVER_ENGINE = "turbo": unknown engine. Allowed: blocking',
-        ),
-        (None, {}, "Blocking", '--engine = "Blocking": unknown engine. Allowed: blocking'),
-    ],
-)
-def test_an_engine_that_there_is_not_is_refused(
-    enabled: bool | None, env: dict[str, str], flag: str | None, said: str
-) -> None:
+def test_an_engine_that_there_is_not_is_refused() -> None:
     with pytest.raises(ConfigError) as caught:
-        engine_name(Config(reactor=ReactorConfig(enabled=enabled)), env, flag)
-    assert str(caught.value).removeprefix("environment ") == said
+        load({}, {"ZERVER_ENGINE": "turbo"})
+    said = 'environment variable ZERVER_ENGINE = "turbo": unknown engine. Allowed: reactor, blocking'
+    assert str(caught.value) == said
+    with pytest.raises(ConfigError, match=r'^--engine = "Blocking": unknown engine. Allowed: reactor, blocking$'):
+        engine_enabled("Blocking", "--engine")
 
 
 # --- whatever is given ---

@@ -24,7 +24,7 @@ from zerver.signals import (
     StepAwaits,
     StepOverran,
     StepRaised,
-    StepRefused,
+    Refused,
     StepReturned,
 )
 from zerver_runtime.outcome import Outcome
@@ -767,7 +767,7 @@ def test_a_coroutine_that_its_engine_could_not_run_is_closed() -> None:
     driver.start()
     driver.run_offloaded()
     driver.settle(0, ok())
-    driver.feed(StepRefused(Error(ErrorKind.OVERLOADED, "no thread is free")))
+    driver.feed(Refused(Error(ErrorKind.OVERLOADED, "no thread is free")))
     assert driver.status == 503
     assert log == ["GeneratorExit", "finally"]
 
@@ -776,7 +776,7 @@ def test_a_step_that_is_refused_too_late_is_504() -> None:
     driver = Driver(end, offload=everything, deadline=1.0)
     driver.start()
     driver.pass_time(1)
-    driver.feed(StepRefused(Error(ErrorKind.OVERLOADED, "no thread is free")))
+    driver.feed(Refused(Error(ErrorKind.OVERLOADED, "no thread is free")))
     assert driver.status == 504
 
 

@@ -29,7 +29,7 @@ from zerver.signals import (
     StartEffect,
     StepAwaits,
     StepRaised,
-    StepRefused,
+    Refused,
     StepReturned,
 )
 from zerver_runtime.reactor.join import Join, Mode, check
@@ -131,7 +131,7 @@ INPUTS: dict[str, Callable[[], Input]] = {
     "StepReturned": lambda: StepReturned(Continue()),
     "StepAwaits": lambda: suspended(None),
     "StepRaised": lambda: StepRaised(ValueError("x")),
-    "StepRefused": lambda: StepRefused(Error(ErrorKind.OVERLOADED, "no thread is free")),
+    "Refused": lambda: Refused(Error(ErrorKind.OVERLOADED, "no thread is free")),
     "DeadlinePassed": DeadlinePassed,
     "Cancelled": lambda: Cancelled("the client has gone"),
     "Closed": Closed,
@@ -139,8 +139,8 @@ INPUTS: dict[str, Callable[[], Input]] = {
 
 # As in the table at the top of the interpreter; a dot is: dropped and counted.
 TABLE = """
-    phase        Start  Settled  Settled(stray)  StepReturned  StepAwaits  StepRaised  StepRefused  DeadlinePassed  Cancelled  Closed
-    NEW          run    .        .               .             .           .           .            504             abandon    abandon+close
+    phase        Start  Settled  Settled(stray)  StepReturned  StepAwaits  StepRaised  Refused      DeadlinePassed  Cancelled  Closed
+    NEW          run    .        .               .             .           .           503          504             abandon    abandon+close
     WAITING      .      join     .               .             .           .           .            504             abandon    abandon+close
     OFFLOADED    .      .        .               go-on         wait        bug         503          504             abandon    abandon+later
     ENDED        .      .        .               .             .           .           .            .               .          close
@@ -367,7 +367,7 @@ class AnyOrder(RuleBasedStateMachine):
     @rule()
     def could_not_be_run(self) -> None:
         self.driver.offloaded.pop(0)
-        self.feed(StepRefused(Error(ErrorKind.OVERLOADED, "the pool is closed")))
+        self.feed(Refused(Error(ErrorKind.OVERLOADED, "the pool is closed")))
 
     @precondition(lambda self: not self.driver.offloaded)
     @rule(event=st.sampled_from([StepReturned(Continue()), StepReturned(None), StepRaised(ValueError())]))

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from .. import __version__
-from ..config import Config, engine_name, load_config
+from ..config import Config, engine_enabled, load_config
 from ..error import AppError, ZerverError
 
 __all__ = ["cli"]
@@ -33,7 +33,9 @@ Port = Annotated[int | None, typer.Option(help="TCP port; 0 takes a free one (se
 Uds = Annotated[
     str | None, typer.Option(help="Unix socket, instead of host and port (server.uds).", show_default=False)
 ]
-Engine = Annotated[str | None, typer.Option(help="The engine: blocking. Wins over ZERVER_ENGINE.", show_default=False)]
+Engine = Annotated[
+    str | None, typer.Option(help="The engine: reactor or blocking. Wins over ZERVER_ENGINE.", show_default=False)
+]
 ConfigPath = Annotated[
     str | None, typer.Option("--config", help="Configuration file, instead of config.json.", show_default=False)
 ]
@@ -126,7 +128,7 @@ def check(target: Target, config: ConfigPath = None) -> None:
     with _readable_errors():
         report = _load(target).check()
         _show([f"error: {text}" for text in report.errors] + [f"warning: {text}" for text in report.warnings])
-        engine = engine_name(load_config(config), os.environ)
+        engine = load_config(config).reactor.engine
         _show([
             f"note: the {engine} engine serves from one process, without a Node. Thread pools, circuit breakers and "
             "bulkheads are counted in each process: a second one has its own."
@@ -182,8 +184,10 @@ def _configure(path: str | None, engine: str | None, host: str | None, port: int
     """The settings with the flags, and logging as they say."""
     from ..server.log import configure_logging
 
-    settings = load_config(path, overrides={"server": _server_flags(host, port, uds)})
-    engine_name(settings, os.environ, engine)
+    flags: dict[str, Any] = {"server": _server_flags(host, port, uds)}
+    if engine is not None:
+        flags["reactor"] = {"enabled": engine_enabled(engine, "--engine")}
+    settings = load_config(path, overrides=flags)
     configure_logging(settings.server.log_level)
     return settings
 

@@ -9,11 +9,13 @@ from zerver.config.document import parse
 from zerver.config.file import load_config
 from zerver.config.merge import load
 from zerver.config.problem import ConfigError
-from zerver.config.rules import engine_name, sqlite_path
+from zerver.config.rules import engine_enabled, sqlite_path
 from zerver.config.settings import (
     BreakerConfig,
     BulkheadConfig,
+    ComputePoolConfig,
     Config,
+    ContinuationPoolConfig,
     EffectsConfig,
     HttpConfig,
     LimitsConfig,
@@ -31,8 +33,10 @@ from zerver.config.settings import (
 __all__ = [
     "BreakerConfig",
     "BulkheadConfig",
+    "ComputePoolConfig",
     "Config",
     "ConfigError",
+    "ContinuationPoolConfig",
     "EffectsConfig",
     "HttpConfig",
     "LimitsConfig",
@@ -45,7 +49,7 @@ __all__ = [
     "SqliteConfig",
     "TargetConfig",
     "TimeoutsConfig",
-    "engine_name",
+    "engine_enabled",
     "load",
     "load_config",
     "parse",

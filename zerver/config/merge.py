@@ -11,7 +11,7 @@ from msgspec import inspect
 
 from zerver.config.document import decode
 from zerver.config.problem import ConfigError, allowed, choices, dotted, shown
-from zerver.config.rules import LATER, effects_problems
+from zerver.config.rules import LATER, effects_problems, engine_enabled
 from zerver.config.settings import DEFAULT_DATABASES, Config
 
 __all__ = ["load"]
@@ -127,6 +127,7 @@ def _variables(env: Mapping[str, str], problems: list[str]) -> Iterator[tuple[st
         yield "ZERVER_DEBUG", {"observability": {"debug": debug in ("1", "true")}}
     elif debug:
         problems.append(f"environment variable ZERVER_DEBUG = {shown(debug)}: must be 1 or 0")
+    engine = env.get("ZERVER_ENGINE", "")
     seen: dict[str, str] = {}
     for name in sorted(env, key=lambda name: (name.count("__"), name)):
         setting = name[len("ZERVER_") :].upper()
@@ -140,6 +141,14 @@ def _variables(env: Mapping[str, str], problems: list[str]) -> Iterator[tuple[st
         for part in reversed(name[len("ZERVER_") :].split("__")):
             layer = {_Raw(part): layer}
         yield spelled, layer
+    if engine:  # the last, as it wins over reactor.enabled
+        try:
+            yield (
+                "ZERVER_ENGINE",
+                {"reactor": {"enabled": engine_enabled(engine, "environment variable ZERVER_ENGINE")}},
+            )
+        except ConfigError as problem:
+            problems.append(str(problem))
 
 
 def _table_in(kind: Any) -> tuple[Any, bool]:

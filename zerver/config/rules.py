@@ -1,23 +1,19 @@
-"""What the type of a setting cannot say: URLs of stores, names of targets, which engine there is."""
+"""What the type of a setting cannot say: URLs of stores, names of targets, names of engines."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Literal
 
 from zerver.config.problem import ConfigError, choices, shown
-from zerver.config.settings import Config, EffectsConfig
+from zerver.config.settings import EffectsConfig
 
-__all__ = ["LATER", "effects_problems", "engine_name", "sqlite_path"]
+__all__ = ["LATER", "effects_problems", "engine_enabled", "sqlite_path"]
 
 # Sections that a later version reads. To accept them before would be to promise something.
 LATER: Mapping[tuple[str, ...], str] = {
     ("schedulers",): "it serves from one process",
     ("trace",): "it keeps no traces",
-    ("reactor", "compute_pool"): "it has no compute workers",
-    ("reactor", "continuation_pool", "mode"): "only the reactor engine has modes",
-    ("reactor", "continuation_pool", "step_budget_ms"): "only the reactor engine has a step budget",
     ("effects", "timeouts", "cache"): "it has no cache effects",
     ("effects", "timeouts", "file"): "it has no file effects",
     ("effects", "timeouts", "actor"): "it has no actors",
@@ -32,23 +28,14 @@ _OTHER_STORES = {
 }
 
 
-def engine_name(config: Config, env: Mapping[str, str], flag: str | None = None) -> Literal["blocking"]:
-    """The engine to run: ``flag`` (``--engine``), else ``ZERVER_ENGINE``, else ``reactor.enabled``, else the default.
+def engine_enabled(name: str, source: str) -> bool:
+    """Whether an engine's name, as ``ZERVER_ENGINE`` and ``--engine`` give it, means ``reactor.enabled``.
 
-    :raises ConfigError: the engine is unknown, or is the reactor, which is not in this version.
+    :raises ConfigError: there is no such engine.
     """
-    asked, source = flag, "--engine"
-    if not asked:
-        asked, source = env.get("ZERVER_ENGINE"), "environment variable ZERVER_ENGINE"
-    if asked:
-        if asked not in ("blocking", "reactor"):
-            raise ConfigError(f"{source} = {shown(asked)}: unknown engine. Allowed: blocking")
-        source = f"{source} = {shown(asked)}"
-    elif config.reactor.enabled:
-        asked, source = "reactor", "reactor.enabled = true"
-    if asked == "reactor":
-        raise ConfigError(f"{source}: the reactor engine is not in this version. Allowed: blocking")
-    return "blocking"
+    if name not in ("blocking", "reactor"):
+        raise ConfigError(f"{source} = {shown(name)}: unknown engine. Allowed: reactor, blocking")
+    return name == "reactor"
 
 
 def sqlite_path(url: str) -> str:

@@ -14,7 +14,9 @@ __all__ = [
     "DEFAULT_DATABASES",
     "BreakerConfig",
     "BulkheadConfig",
+    "ComputePoolConfig",
     "Config",
+    "ContinuationPoolConfig",
     "EffectsConfig",
     "HttpConfig",
     "LimitsConfig",
@@ -38,6 +40,7 @@ Bytes = Annotated[int, Meta(ge=0, le=2**40)]
 # A day is past any sensible time-out, and below what threading and SQLite (int32 milliseconds) are able to wait.
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 SecondsOrZero = Annotated[float, Meta(ge=0, le=86_400)]
+Milliseconds = Annotated[float, Meta(gt=0, le=60_000)]
 Factor = Annotated[float, Meta(ge=1, le=100)]
 _NO_CONTROLS = r"\A[^\x00-\x1f\x7f\ud800-\udfff]+\Z"
 Text = Annotated[str, Meta(min_length=1, max_length=4_096, pattern=_NO_CONTROLS)]
@@ -66,20 +69,49 @@ class PoolConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     queue: CountOrZero = 256
 
 
-class ReactorConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The engine and its pools.
+class ContinuationPoolConfig(PoolConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What runs steps.
 
-    ``enabled`` None is this version's default engine (see ``engine_name``). The continuation pool runs requests in the
-    blocking engine, the effector pool blocking calls.
+    In the reactor engine ``queue`` requests may wait for their turn on the loop, and as many steps for a thread. A step
+    that keeps the loop for more than ``step_budget_ms`` (milliseconds) is moved to one of the ``size`` threads
+    (``mode`` adaptive); or every step runs there (pool), or none does (inline).
 
-    A request keeps its thread while its effects wait, so the size of the continuation pool bounds requests in flight.
+    In the blocking engine a request keeps its thread while its effects wait, so ``size`` bounds requests in flight.
+
     It is 32 on any machine: threads that wait cost next to nothing, and threads that compute share one GIL however
     many cores there are, so more of them only delay each other.
     """
 
+    size: Threads = 32
+    queue: CountOrZero = 1024
+    mode: Literal["adaptive", "inline", "pool"] = "adaptive"
+    step_budget_ms: Milliseconds = 10.0
+
+
+class ComputePoolConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The worker processes of ``compute`` effects: ``size`` of them, by default half as many as there are CPUs and at
+    least one; and ``queue`` tasks that may wait for one. More is refused (429)."""
+
+    size: Threads | None = None
+    queue: CountOrZero = 256
+
+
+class ReactorConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The engine and its pools.
+
+    ``enabled`` false is the blocking engine; true and None, the default, are the reactor engine. The effector pool runs
+    blocking calls.
+    """
+
     enabled: bool | None = None
-    continuation_pool: PoolConfig = PoolConfig(size=32)
+    continuation_pool: ContinuationPoolConfig = ContinuationPoolConfig()
     effector_pool: PoolConfig = PoolConfig()
+    compute_pool: ComputePoolConfig = ComputePoolConfig()
+
+    @property
+    def engine(self) -> Literal["reactor", "blocking"]:
+        """The engine that this means."""
+        return "blocking" if self.enabled is False else "reactor"
 
 
 class LimitsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

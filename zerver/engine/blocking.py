@@ -36,6 +36,8 @@ from ..signals import (
     Start,
     StartEffect,
 )
+from ..trace.events import EventKind
+from .live import Answered, Live, report
 
 __all__ = ["BlockingEngine", "Exchange"]
 
@@ -64,37 +66,19 @@ class BlockingEngine:
         self.deadline = deadline
         """Seconds for a request whose route does not say otherwise."""
         self.new_scope = new_scope
-        self.live: set[Exchange] = set()
-        """Exchanges that are not closed, or have exit callbacks or effects still to run."""
-        self._ended: asyncio.Future[None] | None = None
+        self.clock = around.clock
+        self.live: Live[Exchange] = Live()
 
-    def begin(self, pipeline: Pipeline, request: Request, started_ns: int) -> Exchange:
-        """Begin to answer a request that began to arrive at ``started_ns``; its deadline counts from there. Its
-        :attr:`Exchange.answer` is done when there is a response."""
-        exchange = Exchange(self, pipeline, request, started_ns)
+    def begin(self, pipeline: Pipeline, request: Request, started_ns: int, answered: Answered) -> Exchange:
+        """Begin to answer a request that began to arrive at ``started_ns``; its deadline counts from there."""
+        exchange = Exchange(self, pipeline, request, started_ns, answered)
         self.live.add(exchange)
         exchange.begin()
         return exchange
 
-    async def idle(self, seconds: float, *, killed: bool) -> None:
-        """Wait until nothing is live, at most so long; for exchanges that were killed only if asked to."""
-        until = self.loop.time() + seconds
-        while any(killed or not one.killed for one in self.live) and (left := until - self.loop.time()) > 0:
-            if self._ended is None or self._ended.done():
-                self._ended = self.loop.create_future()
-            await asyncio.wait((self._ended,), timeout=left)
-
-    def forget(self, exchange: Exchange) -> None:
-        """An exchange has come to its end."""
-        self.live.discard(exchange)
-        if self._ended is not None and not self._ended.done():
-            self._ended.set_result(None)
-
-    def cancel_all(self, reason: str) -> None:
-        """Stop every request and background effect. A step that runs goes on to its return."""
-        for exchange in list(self.live):
-            exchange.cancel(reason)
-            exchange.drop_background()
+    def close(self) -> None:
+        """End the threads of requests."""
+        self.pool.close()
 
 
 class Exchange:
@@ -106,16 +90,16 @@ class Exchange:
     """
 
     __slots__ = (
-        "_background", "_closed", "_current", "_dropped", "_engine", "_inbox", "_job", "_over", "_scope", "_tickets",
-        "_timer", "_waiting", "answer", "killed", "run",
+        "_answer", "_background", "_closed", "_current", "_dropped", "_engine", "_inbox", "_job", "_over", "_scope",
+        "_tickets", "_timer", "_waiting", "killed", "run",
     )  # fmt: skip
 
-    def __init__(self, engine: BlockingEngine, pipeline: Pipeline, request: Request, started_ns: int) -> None:
+    def __init__(
+        self, engine: BlockingEngine, pipeline: Pipeline, request: Request, started_ns: int, answered: Answered
+    ) -> None:
         seconds = engine.deadline if pipeline.deadline is None else pipeline.deadline
         self._engine = engine
         self.run = Execution(pipeline.steps, request, engine.around, started_ns, started_ns + int(seconds * 1e9))
-        self.answer: asyncio.Future[Response | None] = engine.loop.create_future()
-        """Done with the response, or with ``None`` when the request was cancelled."""
         self._inbox: queue.SimpleQueue[Input] = queue.SimpleQueue()
         # Of whichever thread drives the execution.
         self._waiting: deque[StartEffect] = deque()
@@ -123,7 +107,7 @@ class Exchange:
         self._background: deque[DetachEffect] = deque()
         # Of the loop's thread.
         self.killed = False
-        """The server has lost patience with it; its thread may be stuck."""
+        self._answer: Answered | None = answered  # until it was called
         self._scope = engine.new_scope()
         self._job: Job | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -204,7 +188,7 @@ class Exchange:
         self._job = engine.pool.submit(self.work)
         if self._job is None:
             error = Error(ErrorKind.OVERLOADED, "the server is busy; try again later", retry_after=1.0)
-            self.answer.set_result(engine.around.render(error, self.run.state.request, None))
+            self._give(engine.around.render(error, self.run.state.request, None))
             return
         seconds = (self.run.state.deadline_ns - engine.around.clock()) / 1e9
         self._timer = engine.loop.call_later(max(seconds, 0.0), self._end_in_queue, DeadlinePassed())
@@ -224,7 +208,7 @@ class Exchange:
         the last step has returned."""
         if not self._closed:
             self._closed = True
-            if self.answer.done():
+            if self._answer is None:
                 self._run_exits()
 
     def drop_background(self) -> None:
@@ -246,9 +230,14 @@ class Exchange:
         if self._timer is not None:
             self._timer.cancel()
         self._timer = self._job = None  # they refer back to this
-        self.answer.set_result(response)
+        self._give(response)
         if self._closed:
             self._run_exits()
+
+    def _give(self, response: Response | None) -> None:
+        answered, self._answer = self._answer, None
+        if answered is not None:
+            answered(response)
 
     def _run_exits(self) -> None:
         if not self.run.state.exits or not self._engine.afterwards.submit(
@@ -282,7 +271,7 @@ class Exchange:
             self._settled(Settled(*place, attempt, outcome))
 
         try:
-            ticket = self._engine.dispatcher.start(what.what, self._scope, deadline, settled)
+            ticket = self._engine.dispatcher.start(what.what, self._scope, deadline, settled, (self.run, what))
         except Exception as problem:  # made wrongly: its target is no text, say
             told = f"{what.what.label}: it cannot be performed"
             _log.error("request %s: %s", self.run.state.request.id, told, exc_info=problem)
@@ -292,7 +281,13 @@ class Exchange:
             self._tickets[place] = ticket
 
     def _settled(self, event: Settled) -> None:
-        if self.answer.done():
+        trace = self.run.around.trace
+        if trace is not None:
+            place = (event.need, event.effect)
+            trace.record(
+                EventKind.ContinuationEnqueued, self.run.state.request.id, self._engine.clock(), "", *place, None
+            )
+        if self._answer is None:
             advance(self.run, event)  # late: traced and counted
             self._next_in_background()
         else:
@@ -305,16 +300,11 @@ class Exchange:
 
     def _next_in_background(self) -> None:
         """Once the response is out, begin the next detached effect when the ones before it have settled."""
-        if not self._closed or not self.answer.done():
+        if not self._closed or self._answer is not None:
             return
         if self._dropped:
             self._background.clear()
         if self._background and not self._tickets:
             self._perform(self._background.popleft(), None)
         elif self._over and not self._background and not self._tickets:
-            self._engine.forget(self)
-
-
-def report(request: Request, bug: ReportBug) -> None:
-    """Log a bug of the app, with its traceback."""
-    _log.error("request %s: %s", request.id, bug.what, exc_info=bug.exception)
+            self._engine.live.discard(self)

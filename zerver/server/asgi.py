@@ -138,7 +138,7 @@ class AsgiServer:
     async def _http(self, scope: Any, receive: Any, send: Any) -> None:
         service = await self._service()
         assert self._site is not None
-        started_ns = service.engine.around.clock()
+        started_ns = service.engine.clock()
         path = _route_path(scope)
         found = self._site.router.match(scope["method"], path)
         if found is None and (mount := self._mount(path)) is not None:
@@ -176,15 +176,17 @@ class AsgiServer:
     async def _run(
         self, service: Service, pipeline: Pipeline, request: Request, started_ns: int, receive: Any, send: Any
     ) -> None:
-        exchange = service.engine.begin(pipeline, request, started_ns)
+        answered: asyncio.Future[Response | None] = service.loop.create_future()
+        exchange = service.engine.begin(pipeline, request, started_ns, answered.set_result)
         gone = asyncio.ensure_future(_disconnected(receive))
         stops = Error(ErrorKind.OVERLOADED, "the server stops", retry_after=1.0)
         sending = False
         try:
-            await asyncio.wait((exchange.answer, gone), return_when=asyncio.FIRST_COMPLETED)
-            if gone.done():
-                exchange.cancel("the client has gone")
-            answer = await asyncio.shield(exchange.answer)
+            if not answered.done():
+                await asyncio.wait((answered, gone), return_when=asyncio.FIRST_COMPLETED)
+                if gone.done():
+                    exchange.cancel("the client has gone")
+            answer = await asyncio.shield(answered)
             if answer is None and not gone.done():
                 answer = service.render(stops, request, None)
             sending = True

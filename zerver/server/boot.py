@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import signal
 import socket
 import sys
@@ -18,7 +17,7 @@ import msgspec
 import uvicorn
 
 from ..app import App
-from ..config import Config, engine_name, load, load_config
+from ..config import Config, load, load_config
 from ..error import AppError, ZerverError
 from .app_traceback import first_app_line
 from .listener import Listener, open_listener
@@ -53,7 +52,6 @@ class Server:
         :raises ListenError: an OSError; it cannot listen there.
         """
         config = _configured(load_config() if self.config is None else self.config, host, port, uds)
-        engine_name(config, os.environ)
         self.app.site()
         serve(self.app, config, open_listener(config.server))
 

@@ -18,6 +18,7 @@ from uuid import UUID, uuid4
 from zerver_runtime.outcome import Failure, Outcome, Success
 from zerver_runtime.reactor.budget import RetryBudget
 from zerver_runtime.reactor.dispatcher import Dispatcher, Scope
+from zerver_runtime.reactor.task_system import TaskSystem
 from zerver_runtime.reactor.threads import ThreadPool
 
 from ..config import Config
@@ -25,6 +26,8 @@ from ..effect import Effect
 from ..effect_results import interpret
 from ..effectors.base import Done, Effector, hand_over
 from ..engine.blocking import BlockingEngine
+from ..engine.live import Engine
+from ..engine.reactor import ReactorEngine
 from ..error import AppError, EffectFailed, Error, ErrorKind
 from ..execution import Surroundings
 from ..faults import Faults
@@ -32,6 +35,8 @@ from ..problem import problem_response
 from ..request import Request
 from ..response import Response
 from ..site import Site
+from ..trace.events import Trace
+from ..trace.observe import effect_observer
 from .assembly import built_in_effectors, policies
 
 __all__ = ["Service"]
@@ -44,16 +49,15 @@ _STREAMS = 256
 
 
 class Service:
-    """What serves an app on one loop. All calls on that loop's thread."""
+    """What serves an app on one loop. All calls on that loop's thread. ``trace`` takes the events of all requests."""
 
-    def __init__(self, site: Site, config: Config, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, site: Site, config: Config, loop: asyncio.AbstractEventLoop, trace: Trace | None = None) -> None:
         self.config = config
         self.loop = loop
         self.mount_states: dict[str, dict[str, Any]] = {}
         """What the lifespans of mounted apps left for their requests, by the mount's path."""
         self._on_error = site.on_error
-        requests, calls = config.reactor.continuation_pool, config.reactor.effector_pool
-        self._requests = ThreadPool(requests.size, requests.queue, name="zerver-request")
+        calls = config.reactor.effector_pool
         self._calls = ThreadPool(calls.size, calls.queue, name="zerver-call")
         # Each request has one job at most here, or two while a stream is closed.
         self.responses = ThreadPool(_STREAMS, sys.maxsize, name="zerver-response")
@@ -69,11 +73,10 @@ class Service:
             clock=time.monotonic,
             call_later=loop.call_later,
             random=random.random,
+            observe=None if trace is None else effect_observer(trace),
         )
-        around = Surroundings(clock=time.monotonic_ns, sources=_RealSources(), render=self.render)
-        self.engine = BlockingEngine(
-            loop, self._requests, self.responses, self._dispatcher, around, config.limits.deadline, self._new_scope
-        )
+        around = Surroundings(clock=time.monotonic_ns, sources=_RealSources(), render=self.render, trace=trace)
+        self.engine: Engine = self._make_engine(around)
         self._opening: asyncio.Task[None] | None = None
         self._closing = AsyncExitStack()
         self._closing.callback(self.abandon)
@@ -90,9 +93,10 @@ class Service:
 
     async def drain(self, seconds: float) -> None:
         """Wait so long for requests and background effects; then cancel what is left."""
-        await self.engine.idle(seconds, killed=False)
-        self.engine.cancel_all("the server stops")
-        await self.engine.idle(_LAST, killed=True)
+        live = self.engine.live
+        await live.idle(seconds, killed=False)
+        live.cancel_all("the server stops")
+        await live.idle(_LAST, killed=True)
 
     async def close(self) -> None:
         """Cancel what is live, close effectors and pools. Threads that hang are left behind: they are daemons and keep
@@ -105,8 +109,8 @@ class Service:
 
     def abandon(self) -> None:
         """Let go of everything without the loop, which may be closed already."""
-        for pool in (self._requests, self._calls, self.responses):
-            pool.close()
+        for part in (self.engine, self._calls, self.responses):
+            part.close()
 
     async def perform(self, effect: Effect[Any]) -> Any:
         """See :meth:`App.perform`."""
@@ -144,6 +148,21 @@ class Service:
         except Exception as raised:
             _log.error("request %s: its error has no JSON form", request.id, exc_info=raised)
             return problem_response(Error(error.kind), request, exception, debug)
+
+    def _make_engine(self, around: Surroundings) -> Engine:
+        config, loop = self.config, self.loop
+        steps, deadline = config.reactor.continuation_pool, config.limits.deadline
+        if config.reactor.engine == "blocking":
+            pool = ThreadPool(steps.size, steps.queue, name="zerver-request")
+            return BlockingEngine(loop, pool, self.responses, self._dispatcher, around, deadline, self._new_scope)
+        tasks = TaskSystem(
+            loop.call_soon, loop.call_soon_threadsafe, around.clock,
+            bound=steps.queue, size=steps.size, waiting=steps.queue,
+        )  # fmt: skip
+        return ReactorEngine(
+            tasks, loop.call_later, self.responses, self._dispatcher, around, deadline, self._new_scope,
+            mode=steps.mode, budget=steps.step_budget_ms / 1000,
+        )  # fmt: skip
 
     def _new_scope(self) -> Scope:
         return Scope(RetryBudget(self.config.limits.retry_budget))

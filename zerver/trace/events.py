@@ -29,6 +29,10 @@ class EventKind(enum.IntEnum):
     OnExit = 16
     Done = 17
     Fail = 18
+    StepOffloaded = 19
+    ComputeTaskScheduled = 20
+    ComputeTaskStarted = 21
+    ComputeTaskCompleted = 22
 
 
 class Trace(Protocol):

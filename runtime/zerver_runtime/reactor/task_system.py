@@ -1,0 +1,205 @@
+"""The task system of one loop: the continuation queue, and the threads for what may not run on the loop.
+
+Continuations run on the loop's thread in turns, which are bounded in number and time, so that I/O never waits for
+long. What may not run there (see `offloading`) runs on threads: what blocks on a pool of them, what burns CPU on one.
+Results of all threads come back in one wake-up of the loop.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Literal, Protocol, TypeAlias
+
+import msgspec
+
+from ..discipline import PriorityWithAgeing
+from ..run_queue import RunQueue
+from .controlled_delay import ControlledDelay
+from .threads import ThreadPool
+
+__all__ = ["BATCH", "CONTINUE", "START", "Measured", "Returned", "Task", "TaskSystem", "TaskSystemStatistics"]
+
+BATCH, START, CONTINUE = 0, 1, 2
+"""Priorities: what was begun is finished before more is begun. Each 10 ms of waiting count for one more, so that
+nothing starves."""
+
+# Measured with `python -m bench offload`: with one busy thread beside the loop, at Python's own 5 ms the loop gets
+# the interpreter back 200 times a second at most.
+_SWITCH_INTERVAL = 0.0005
+
+_log = logging.getLogger("zerver.tasks")
+
+
+class Task(Protocol):
+    """What waits in the continuation queue."""
+
+    def proceed(self) -> None:
+        """Its turn has come. May raise nothing: what it raises is logged, and ends nothing."""
+        ...
+
+
+class Measured(msgspec.Struct, frozen=True):
+    """A run on a thread, in nanoseconds: of the clock on the wall, and of the CPU."""
+
+    value: Any
+    took_ns: int
+    cpu_ns: int
+
+
+Returned: TypeAlias = Callable[[Measured | None], object]
+"""Takes what a run on a thread gave; None when it was never begun, because the system was closed."""
+
+
+class TaskSystemStatistics(msgspec.Struct, frozen=True):
+    queued: int
+    """Tasks that wait for their turn on the loop."""
+    refused: int
+    """New work that was turned away, because the queue was full."""
+    running: int
+    """Tasks on a thread."""
+    waiting: int
+    """Tasks that wait for a thread."""
+
+
+class TaskSystem:
+    """All calls on the loop's thread.
+
+    call_soon, call_soon_threadsafe: the loop's. clock: monotonic, in nanoseconds.
+    bound: how many tasks may wait in the continuation queue before new work is refused.
+    size, waiting: threads for what blocks, and how many tasks may wait for one; there is one thread for what burns.
+    """
+
+    def __init__(
+        self,
+        call_soon: Callable[..., object],
+        call_soon_threadsafe: Callable[..., object],
+        clock: Callable[[], int],
+        *,
+        bound: int,
+        size: int,
+        waiting: int,
+    ) -> None:
+        self._call_soon = call_soon
+        self._call_soon_threadsafe = call_soon_threadsafe
+        self._clock = clock
+        self._bound = bound
+        self._blocking = ThreadPool(size, waiting, name="zerver-step")
+        self._burning = ThreadPool(1, waiting, name="zerver-busy")
+        self._switch_interval: float | None = None  # the process's own, while ours holds
+        self._closed = False
+        # The continuation queue.
+        self._queue: RunQueue[Task] = RunQueue(PriorityWithAgeing())
+        self._size = 0
+        self._refused = 0
+        self._scheduled = False
+        self.delay = ControlledDelay(clock())
+        # Threads append to the first, and set the second; the loop takes.
+        self._returned: deque[tuple[Returned, Measured | None]] = deque()
+        self._woken = False
+
+    # The continuation queue
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits: then new work may run at once, without queueing."""
+        return not self._size
+
+    def add(self, task: Task, priority: int) -> None:
+        """Let a task proceed when its turn comes. Never refused: its request was let in."""
+        self._queue.add(task, priority, self._clock())
+        self._size += 1
+        if not self._scheduled:
+            self._scheduled = True
+            self._call_soon(self._turn)
+
+    def offer(self, task: Task) -> bool:
+        """`add` for new work, unless the queue is full: then False."""
+        if self._size >= self._bound or self._closed:
+            self._refused += 1
+            return False
+        self.add(task, START)
+        return True
+
+    def _turn(self) -> None:
+        """One turn; then I/O has its own, before the next."""
+        queue, clock = self._queue, self._clock
+        queue.begin(clock())
+        try:
+            while (task := queue.task(clock())) is not None:
+                self._size -= 1
+                try:
+                    task.proceed()
+                except Exception:  # others count on the turn going on
+                    _log.exception("%r failed", task)
+        finally:
+            if self._size:
+                self._call_soon(self._turn)
+            else:
+                self._scheduled = False
+                self.delay.short_at = clock()
+
+    # Threads
+
+    def run_on_thread(
+        self, lane: Literal["blocks", "burns"], work: Callable[[], Any], returned: Returned
+    ) -> Callable[[], bool] | None:
+        """Run `work` on a thread, and call `returned` with what it gave, on the loop. What `work` raises ends nothing,
+        is logged, and comes back as the value None, so it had better not raise.
+
+        Given back is what takes it out again: False when it runs already. None: there is no room."""
+        if self._switch_interval is None and not self._closed:
+            self._switch_interval = sys.getswitchinterval()
+            sys.setswitchinterval(min(_SWITCH_INTERVAL, self._switch_interval))
+        pool = self._blocking if lane == "blocks" else self._burning
+
+        def measured() -> Measured:
+            began, cpu = time.perf_counter_ns(), time.thread_time_ns()
+            value = work()
+            return Measured(value, time.perf_counter_ns() - began, time.thread_time_ns() - cpu)
+
+        def done(value: Measured | None, problem: BaseException | None) -> None:
+            self._returned.append((returned, value))
+            if not self._woken:
+                self._woken = True
+                try:
+                    self._call_soon_threadsafe(self._take)
+                except RuntimeError:  # the loop is closed, and nobody waits any more
+                    self._returned.clear()
+
+        job = pool.submit(measured, done)
+        return None if job is None else job.cancel
+
+    def _take(self) -> None:
+        self._woken = False  # before they are taken: who appends from here on wakes the loop again
+        while self._returned:
+            returned, value = self._returned.popleft()
+            try:
+                returned(value)
+            except Exception:
+                _log.exception("taking a result failed")
+
+    # The end
+
+    def close(self) -> None:
+        """Refuse new work, and end the threads: idle ones now, the others after their task. Tasks that wait for a
+        thread are dropped, and told so; those in the queue still proceed. Twice does nothing."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._switch_interval is not None:
+            sys.setswitchinterval(self._switch_interval)
+        self._blocking.close()
+        self._burning.close()
+
+    def statistics(self) -> TaskSystemStatistics:
+        blocking, burning = self._blocking.statistics(), self._burning.statistics()
+        return TaskSystemStatistics(
+            self._size, self._refused, blocking.running + burning.running, blocking.queued + burning.queued
+        )
+
+    def __repr__(self) -> str:
+        return f"<TaskSystem: {self._size} queued>"

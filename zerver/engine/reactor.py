@@ -1,0 +1,491 @@
+"""The reactor engine: a request runs on the loop, and gives the loop back while it waits.
+
+Steps run where the request is, on the loop's thread, until a Need; effects run in parallel; what settles lets the
+request go on in its turn of the task system. A request that asks for nothing needs no turn, no timer and no Future.
+
+Steps that block the loop are moved to threads (``mode="adaptive"``), or all of them (``"pool"``), or none
+(``"inline"``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import sys
+import time
+from asyncio import events
+from collections import deque
+from collections.abc import Callable, Container
+from typing import Any, Literal, TypeAlias
+
+import msgspec
+
+from zerver_runtime.outcome import Failure, Outcome
+from zerver_runtime.reactor.dispatcher import Dispatcher, Scope, Ticket
+from zerver_runtime.reactor.effector import CallLater, Handle
+from zerver_runtime.reactor.offloading import Lane, Move, Offloading
+from zerver_runtime.reactor.task_system import BATCH, CONTINUE, Measured, TaskSystem
+from zerver_runtime.reactor.threads import ThreadPool
+
+from ..error import Error, ErrorKind
+from ..execution import ENDED, OFFLOADED, WAITING, Execution, Phase, Surroundings
+from ..interpreter import advance, run_step
+from ..pipeline import Pipeline
+from ..request import Request
+from ..response import Response
+from ..signals import (
+    Action,
+    CancelEffect,
+    Cancelled,
+    Closed,
+    DeadlinePassed,
+    DetachEffect,
+    Input,
+    Refused,
+    ReportBug,
+    Respond,
+    RunStep,
+    Settled,
+    Start,
+    StartEffect,
+    StepOverran,
+)
+from ..step import CompiledStep
+from ..trace.events import EventKind
+from .live import Answered, Live, report
+
+__all__ = ["Exchange", "Mode", "ReactorEngine"]
+
+Mode: TypeAlias = Literal["adaptive", "inline", "pool"]
+_Key: TypeAlias = "tuple[str, str]"
+
+_log = logging.getLogger("zerver")
+
+_MOST = 64  # inputs that one request takes in one turn
+_CPU_READING_NS = 10_000_000  # a reading of the CPU clock is good for so long; it costs a system call
+_BUSY = Error(ErrorKind.OVERLOADED, "the server is busy; try again later", retry_after=1.0)
+
+
+class ReactorEngine:
+    """``afterwards`` runs exit callbacks, off the loop; it is lent. ``deadline``: seconds for a request whose route
+    does not say otherwise. ``budget``: seconds that a step may keep the loop."""
+
+    def __init__(
+        self,
+        tasks: TaskSystem,
+        call_later: CallLater,
+        afterwards: ThreadPool,
+        dispatcher: Dispatcher,
+        around: Surroundings,
+        deadline: float,
+        new_scope: Callable[[], Scope],
+        *,
+        mode: Mode = "adaptive",
+        budget: float = 0.01,
+    ) -> None:
+        self.tasks = tasks
+        self.call_later = call_later
+        self.afterwards = afterwards
+        self.dispatcher = dispatcher
+        self.deadline = deadline
+        self.new_scope = new_scope
+        self.clock = around.clock
+        self.live: Live[Exchange] = Live()
+        budget_ns = int(budget * 1e9)
+        self.moved = _Moved()
+        self.offloading = Offloading(budget_ns, self.moved)
+        offload: dict[Mode, Container[CompiledStep] | None] = {
+            "adaptive": self.moved, "inline": None, "pool": _Everything(),
+        }  # fmt: skip
+        self.mode = mode
+        self.around = msgspec.structs.replace(around, offload=offload[mode])
+        if mode == "adaptive":
+            self.around = msgspec.structs.replace(self.around, step_budget_ns=budget_ns)
+        self.cpu_ns = 0  # of the loop's thread, at `cpu_read_ns` of the clock
+        self.cpu_read_ns = -_CPU_READING_NS if mode == "adaptive" else sys.maxsize
+
+    def begin(self, pipeline: Pipeline, request: Request, started_ns: int, answered: Answered) -> Exchange:
+        """Begin to answer a request that began to arrive at ``started_ns``; its deadline counts from there."""
+        seconds = self.deadline if pipeline.deadline is None else pipeline.deadline
+        run = Execution(pipeline.steps, request, self.around, started_ns, started_ns + int(seconds * 1e9))
+        exchange = Exchange(self, run, answered)
+        if self.tasks.idle:
+            self.read_cpu(started_ns)
+            exchange.start()
+        else:
+            exchange.queue()
+        return exchange
+
+    def close(self) -> None:
+        """End the threads that steps run on."""
+        self.tasks.close()
+
+    def read_cpu(self, now: int) -> None:
+        """Read the CPU clock, if the last reading is old: what a step took of it is the difference, at most."""
+        if now - self.cpu_read_ns >= _CPU_READING_NS:
+            self.cpu_ns, self.cpu_read_ns = time.thread_time_ns(), now
+
+    def overran(self, request_id: str, step: CompiledStep, took_ns: int) -> None:
+        """A step kept the loop for longer than its budget."""
+        cpu_ns = min(time.thread_time_ns() - self.cpu_ns, took_ns)
+        self.moved_step(request_id, step, self.offloading.ran_inline(_key(step), took_ns, cpu_ns))
+
+    def moved_step(self, request_id: str, step: CompiledStep, move: Move | None) -> None:
+        """Tell of a step that has a new place, if it has."""
+        if move is None:
+            return
+        trace = self.around.trace
+        if trace is not None:
+            trace.record(EventKind.StepOffloaded, request_id, self.clock(), step.name, 0, -1, move)
+        took, cpu = move.took_ns / 1e6, move.cpu_ns / 1e6
+        if move.to == "inline":
+            _log.info("step %s runs on the loop again: it keeps within its budget", step.name)
+        elif move.to == "blocks":
+            _log.warning(
+                "step %s (%s) kept the loop for %.0f ms, waiting; it is run on a thread from now on. A step does no "
+                "I/O: declare an effect instead, such as call.run(...)", step.name, step.where, took,
+            )  # fmt: skip
+        else:
+            _log.warning(
+                "step %s (%s) took %.0f ms, %.0f ms of them computing; it is run on a thread from now on, one such "
+                "step at a time. Heavy work belongs into compute.run(...)", step.name, step.where, took, cpu,
+            )  # fmt: skip
+
+
+class Exchange:
+    """One request in the reactor engine: the interpreter's execution, and the effects that it waits for.
+
+    Everything happens on the loop's thread, but steps that are moved, and exit callbacks.
+    """
+
+    __slots__ = (
+        "_answered", "_background", "_behind", "_closed", "_driving", "_dropped", "_engine", "_exiting", "_inbox",
+        "_queued_ns", "_scope", "_tickets", "_timer", "_waits", "killed", "run",
+    )  # fmt: skip
+
+    def __init__(self, engine: ReactorEngine, run: Execution, answered: Answered) -> None:
+        self._engine = engine
+        self.run = run
+        self.killed = False
+        self._answered: Answered | None = answered  # until it was called
+        self._driving = False  # actions are being carried out; what comes meanwhile waits in the inbox
+        self._waits = False  # it is in the task system's queue
+        self._queued_ns = 0  # when it was queued to begin; 0 once it has begun
+        self._inbox: deque[Input] | None = None
+        self._scope: Scope | None = None  # of its effects; None before the first
+        self._tickets: dict[tuple[int, int], Ticket | None] | None = None
+        self._timer: Handle | None = None  # of the deadline, while it waits
+        # What outlives the answer.
+        self._background: deque[DetachEffect] | None = None  # to be begun, one after another
+        self._behind: tuple[int, int] | None = None  # the one that was
+        self._dropped = False  # nothing more may run in the background
+        self._closed = False  # the response was sent, or never will be
+        self._exiting = False  # exit callbacks run
+
+    # Beginning
+
+    def start(self) -> None:
+        """Run it now."""
+        self._drive(Start())
+
+    def queue(self) -> None:
+        """Run it in its turn; refuse it if there is no room, or when its turn comes too late."""
+        engine = self._engine
+        self._queued_ns = engine.clock()
+        if engine.tasks.offer(self):
+            self._waits = True
+            engine.live.add(self)
+            self._set_timer()
+        else:
+            self._refuse()
+
+    def _refuse(self) -> None:
+        """Turn it away before any of its steps ran."""
+        self._queued_ns = 0
+        self._drive(Refused(_BUSY))
+
+    def proceed(self) -> None:
+        """Its turn has come."""
+        self._waits = False
+        now = self._engine.clock()
+        self._engine.read_cpu(now)
+        if self._queued_ns:
+            if self.run.phase is ENDED:
+                return  # cancelled, or past its deadline, while it waited
+            if self._engine.tasks.delay.late(now - self._queued_ns, now):
+                self._refuse()
+                return
+            self._queued_ns = 0
+            self._drive(Start())
+        elif self._inbox:
+            self._drive(self._inbox.popleft())
+
+    # Going on
+
+    def _put(self, event: Input, priority: int) -> None:
+        """Take an input in its turn."""
+        if self._inbox is None:
+            self._inbox = deque()
+        self._inbox.append(event)
+        if not self._waits and not self._driving:
+            self._wait(priority)
+
+    def _wait(self, priority: int) -> None:
+        self._waits = True
+        self._engine.tasks.add(self, priority)
+
+    def _now(self, event: Input) -> None:
+        """Take an input at once, before what waits for its turn."""
+        if not self._driving:
+            self._drive(event)
+            return
+        if self._inbox is None:
+            self._inbox = deque()
+        self._inbox.appendleft(event)
+
+    def _drive(self, event: Input) -> None:
+        """Feed an input, carry out what comes of it, and go on with what that has settled: a loop and no recursion."""
+        run, engine = self.run, self._engine
+        self._driving = True
+        left = _MOST
+        while True:
+            # Steps have no loop: what asks for one must fail here as it does in the blocking engine.
+            loop = events._get_running_loop()
+            events._set_running_loop(None)
+            try:
+                actions = advance(run, event)
+            finally:
+                events._set_running_loop(loop)
+            for action in actions:
+                self._carry_out(action)
+            left -= 1
+            if not self._inbox or not left:
+                break
+            event = self._inbox.popleft()
+        self._driving = False
+        if self._inbox and not self._waits:
+            self._wait(CONTINUE)
+        if run.phase is WAITING or run.phase is OFFLOADED:
+            if self._timer is None:
+                self._set_timer()
+                engine.live.add(self)
+        else:
+            self._settle_down()
+
+    def _carry_out(self, action: Action) -> None:
+        if type(action) is Respond:
+            self._respond(action.response)
+        elif type(action) is StartEffect:
+            self._start_effect(action, None if action.background else self.run.state.deadline_ns / 1e9)
+        elif type(action) is CancelEffect:
+            ticket = self._tickets.pop((action.need, action.effect), None) if self._tickets else None
+            if ticket is not None:
+                ticket.cancel()
+        elif type(action) is DetachEffect:
+            self._detach(action)
+        elif type(action) is RunStep:
+            self._run_elsewhere(action)
+        elif type(action) is StepOverran:
+            self._engine.overran(self.run.state.request.id, action.step, action.took_ns)
+        else:
+            assert type(action) is ReportBug
+            report(self.run.state.request, action)
+
+    def _respond(self, response: Response | None) -> None:
+        answered, self._answered = self._answered, None
+        if answered is not None:
+            try:
+                answered(response)
+            except Exception as problem:  # of whoever sends it; the request must still come to its end
+                _log.error("request %s: its answer could not be taken", self.run.state.request.id, exc_info=problem)
+
+    def _set_timer(self) -> None:
+        seconds = (self.run.state.deadline_ns - self._engine.clock()) / 1e9
+        self._timer = self._engine.call_later(max(seconds, 0.0), self._expired)
+
+    def _expired(self) -> None:
+        self._timer = None
+        if self.run.phase is not ENDED:
+            self._now(DeadlinePassed())
+
+    def _settle_down(self) -> None:
+        """It does not wait for anything that its answer needs."""
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
+        if self._answered is not None:
+            self._respond(None)  # it was cancelled
+        if self._background:
+            self._next_in_background()
+        if self._closed:
+            self._finish()
+
+    # Effects
+
+    def _start_effect(self, start: StartEffect | DetachEffect, deadline: float | None) -> None:
+        engine = self._engine
+        if self._scope is None:
+            self._scope = engine.new_scope()
+        if self._tickets is None:
+            self._tickets = {}
+        tickets, place = self._tickets, (start.need, start.effect)
+        # The dispatcher may settle it before it returns.
+        tickets[place] = None
+        try:
+            ticket = engine.dispatcher.start(
+                start.what, self._scope, deadline, functools.partial(self._settled, start), (self.run, start)
+            )
+        except Exception as problem:  # made wrongly: its target is no text, say
+            told = f"{start.what.label}: it cannot be performed"
+            _log.error("request %s: %s", self.run.state.request.id, told, exc_info=problem)
+            self._settled(start, 1, Failure(Error(ErrorKind.INTERNAL, told)))
+            return
+        if place in tickets:
+            tickets[place] = ticket
+
+    def _settled(self, start: StartEffect | DetachEffect, attempt: int, outcome: Outcome) -> None:
+        place = (start.need, start.effect)
+        if self._tickets:
+            self._tickets.pop(place, None)
+        if place == self._behind:
+            self._behind = None
+        trace = self.run.around.trace
+        if trace is not None:
+            request_id = self.run.state.request.id
+            trace.record(EventKind.ContinuationEnqueued, request_id, self._engine.clock(), "", *place, None)
+        self._put(Settled(*place, attempt, outcome), CONTINUE if start.what.priority == "interactive" else BATCH)
+
+    def _detach(self, action: DetachEffect) -> None:
+        """Let it go on in the background. One that was not begun is, after those before it."""
+        self._engine.live.add(self)
+        if self._dropped or (self._tickets and (action.need, action.effect) in self._tickets):
+            return
+        if self._background is None:
+            self._background = deque()
+        self._background.append(action)
+
+    def _next_in_background(self) -> None:
+        while self._background and self._behind is None:
+            action = self._background.popleft()
+            self._behind = (action.need, action.effect)
+            self._start_effect(action, None)
+
+    def drop_background(self) -> None:
+        """Cancel what runs in the background, and begin nothing more there."""
+        self._dropped = True
+        self._background = None
+        if self._tickets:
+            tickets, self._tickets = self._tickets, None
+            for ticket in tickets.values():
+                if ticket is not None:
+                    ticket.cancel()
+        self._behind = None
+        self._finish()
+
+    # Steps elsewhere
+
+    def _run_elsewhere(self, work: RunStep) -> None:
+        engine = self._engine
+        lane: Lane = "blocks" if engine.mode == "pool" else engine.moved.get(_key(work.step), "blocks")
+        begun = engine.tasks.run_on_thread(
+            "burns" if lane == "burns" else "blocks",
+            functools.partial(run_step, work),
+            functools.partial(self._step_back, work),
+        )
+        if begun is None:
+            self._put(Refused(_BUSY), CONTINUE)
+
+    def _step_back(self, work: RunStep, result: Measured | None) -> None:
+        engine = self._engine
+        if result is None:
+            self._now(Refused(Error(ErrorKind.OVERLOADED, "the server stops", retry_after=1.0)))
+            return
+        if engine.mode == "adaptive":
+            move = engine.offloading.ran_elsewhere(_key(work.step), result.took_ns, result.cpu_ns)
+            engine.moved_step(self.run.state.request.id, work.step, move)
+        self._put(result.value, CONTINUE)
+
+    # The end
+
+    def cancel(self, reason: str) -> None:
+        """Stop the request: nobody waits for its answer."""
+        if self.run.phase is not ENDED and self.run.phase is not Phase.CLOSED:
+            self._now(Cancelled(reason))
+
+    def kill(self, reason: str) -> None:
+        """Stop the request, and let a stop of the server wait for it no longer."""
+        self.killed = True
+        self.cancel(reason)
+
+    def close(self) -> None:
+        """The response was sent, or never will be; exit callbacks run now."""
+        if not self._closed:
+            self._closed = True
+            self.cancel("closed before it ended")
+            self._finish()
+
+    def _finish(self) -> None:
+        """Run exit callbacks, when the last step is back; and forget it, when the last effect is."""
+        run = self.run
+        if not self._closed or self._driving or self._exiting or run.offloaded is not None:
+            return
+        if run.phase is ENDED:
+            if run.state.exits:
+                self._exiting = True
+                submitted = self._engine.afterwards.submit(
+                    functools.partial(advance, run, Closed()), self._on_loop(self._exited)
+                )
+                if submitted is not None:
+                    self._engine.live.add(self)
+                    return
+                self._exiting = False
+            for action in advance(run, Closed()):
+                self._carry_out(action)
+        if run.phase is Phase.CLOSED and not self._tickets and not self._background:
+            self._engine.live.discard(self)
+        elif run.phase is Phase.CLOSED:
+            self._engine.live.add(self)
+
+    def _exited(self, actions: list[Action] | None, problem: BaseException | None) -> None:
+        self._exiting = False
+        if problem is not None or actions is None:
+            _log.error("request %s: exit callbacks did not run", self.run.state.request.id, exc_info=problem)
+        for action in actions or ():
+            self._carry_out(action)
+        self._finish()
+
+    def _on_loop(self, callback: Callable[..., object]) -> Callable[..., object]:
+        loop = asyncio.get_running_loop()
+
+        def back(*args: Any) -> None:
+            try:
+                loop.call_soon_threadsafe(callback, *args)
+            except RuntimeError:  # the loop is closed: the server has stopped
+                if not loop.is_closed():
+                    raise
+
+        return back
+
+    def __repr__(self) -> str:
+        return f"<Exchange of {self.run!r}>"
+
+
+def _key(step: CompiledStep) -> _Key:
+    """What a step's runs are booked under: closures that each request makes anew are one step."""
+    return step.where, step.name
+
+
+class _Moved(dict[Any, Lane]):
+    """The steps that are not on the loop, by key; asked by step. A dict, so that it costs nothing while it is empty."""
+
+    def __contains__(self, step: object) -> bool:
+        assert isinstance(step, CompiledStep)
+        return dict.__contains__(self, _key(step))
+
+
+class _Everything:
+    """Contains every step."""
+
+    def __contains__(self, step: object) -> bool:
+        return True
