@@ -963,7 +963,7 @@ async def test_clients_that_come_and_go_at_any_time_leave_nothing_behind(driver:
                 await asyncio.sleep(0.002)
         await asyncio.wait([one._task for one in connections if one._task], timeout=10)
         engine = app._servers[0]._services[loop].engine
-        await until(lambda: not engine.live)
+        await until(lambda: engine.live.empty)
         assert engine.dispatcher.pending == engine.dispatcher.in_flight == 0
         statuses = [one.status for n, one in enumerate(connections) if n % 3 == 0]
         assert set(statuses) <= {200, 503}
