@@ -274,8 +274,7 @@ class ComputeQueue:
         task = self._waiting.pop(number)
         worker.state, worker.task, worker.since, worker.cpu, worker.spent = "running", task, now, cpu, None
         self._runs[number] = key
-        worker.told = self._head()
-        actions.append(Assign(key, number, worker.told, now - task.added))
+        actions.append(Assign(key, number, self._head(), now - task.added))
 
     def _returned(
         self, key: WorkerId, number: int, other: int | None, cpu: int | None, now: int, actions: list[Action]
