@@ -30,6 +30,7 @@ PURE = (
     "zerver_runtime.reactor.retry", "zerver_runtime.reactor.breaker", "zerver_runtime.reactor.bulkhead",
     "zerver_runtime.reactor.budget", "zerver_runtime.reactor.dispatcher", "zerver_runtime.reactor.attempt",
     "zerver_runtime.reactor.ticket", "zerver_runtime.reactor.target", "zerver_runtime.reactor.surroundings",
+    "zerver_runtime.reactor.timer_wheel",
     "zerver_runtime.reactor.effector", "zerver_runtime.reactor.compute_queue", "zerver_runtime.reactor.compute_words",
     "zerver_runtime.reactor.compute_protocol", "zerver_runtime.testing.clock",
 )  # fmt: skip
