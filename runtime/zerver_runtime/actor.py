@@ -23,6 +23,7 @@ from zerver_runtime.behaviour import Behaviour, behaviour
 from zerver_runtime.cell import Cell
 from zerver_runtime.mailbox import MailboxPolicy
 from zerver_runtime.message import ExitReason
+from zerver_runtime.ref import class_path
 from zerver_runtime.reply import Reply
 from zerver_runtime.scheduler import current
 from zerver_runtime.suspended import Sleep
@@ -168,5 +169,5 @@ def whereis(name: str, kind: type[A]) -> A | None:
     """
     ref = current().whereis(name)
     if ref is not None and not issubclass(type(ref)._class, kind):
-        raise TypeError(f"{name!r} is {ref!r}, which is no {kind.__qualname__}")
+        raise TypeError(f"{name!r} is {ref!r}, of {class_path(type(ref)._class)}, which is no {class_path(kind)}")
     return cast("A | None", ref)

@@ -7,8 +7,10 @@ what msgpack makes of it.
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import inspect
+import os
+import sys
 import types
 import typing
 from collections.abc import Callable, Sequence
@@ -32,13 +34,26 @@ NOT_PLAIN = (TypeError, ValueError, OverflowError, NotImplementedError, Recursio
 _CLASSES: dict[str, type[Any]] = {}
 
 
+def _running(module: str) -> types.ModuleType | None:
+    """The program that runs, if it is the module of this name. Imported by its name, it would be there a second time,
+    with other classes."""
+    main = sys.modules.get("__main__")
+    file, spec = getattr(main, "__file__", None), getattr(main, "__spec__", None)
+    if main is None or file is None or module in sys.modules:
+        return None
+    if spec is None and os.path.splitext(os.path.basename(file))[0] == module.rpartition(".")[2]:
+        found = importlib.util.find_spec(module)
+        return main if found is not None and found.origin == os.path.abspath(file) else None
+    return main if spec is not None and spec.name == module else None
+
+
 def find_class(path: str) -> type[Any]:
     """The class that `class_path` named, imported if need be. LookupError: there is none, and what was tried."""
     found = _CLASSES.get(path)
     if found is None:
         module, _, qualname = path.partition(":")
         try:
-            value: Any = importlib.import_module(module)
+            value: Any = _running(module) or importlib.import_module(module)
             for name in qualname.split("."):
                 value = getattr(value, name)
         except Exception as error:  # what a module raises when it is imported

@@ -229,7 +229,10 @@ class Mailman:
         scheduler.names_elsewhere.pop(word.name, None)
         id = unpack(word.actor) if word.actor else None
         if id is not None and scheduler.is_here(id) and id not in scheduler.cells:
-            return  # late: that actor of this scheduler has died since, and the name may have a new holder
+            # Late: that actor of this scheduler has died since, and the name may have a new holder.
+            if id not in scheduler.moved:
+                self._say(Unclaim(word.name, word.actor, "it died"))
+            return
         holder = scheduler.names.get(word.name)
         if holder is not None and id is not None and id != holder.id:
             # Somebody else was first, or has taken over.
@@ -238,6 +241,12 @@ class Mailman:
             self._claimed.pop(word.name, None)
             if scheduler.is_here(id):
                 self._claimed[word.name] = id  # it has moved here, and is about to be found by its name
+        if id is not None and scheduler.is_here(id) and word.name not in scheduler.names and not word.was:
+            # It had to wait for the name.
+            cell = scheduler.cells[id]
+            cell.name = word.name
+            scheduler.names[word.name] = cell
+            self._claimed[word.name] = id
         if id is not None and not scheduler.is_here(id):
             try:
                 scheduler.names_elsewhere[word.name] = scheduler.ref(find_class(word.path), id)

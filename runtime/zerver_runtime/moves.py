@@ -90,7 +90,7 @@ class Moves:
     def wishes(self) -> dict[str, int]:
         """How many actors here could be moved, by the class of process that they prefer."""
         scheduler = self._scheduler
-        return Counter([wanted for cell, wanted in scheduler.movable.items() if cell not in self._departing])
+        return Counter([wanted for cell, wanted in scheduler.movable.items() if self._may_go(cell)])
 
     def depart(self, affinity: str, there: Place) -> None:
         """The Node says where they may go. Those that cannot just now are asked for again with the next heartbeat."""
@@ -100,8 +100,12 @@ class Moves:
             return
         going = [cell for cell, wanted in self._scheduler.movable.items() if wanted == affinity]
         for cell in going[:_AT_ONCE]:
-            if cell not in self._departing and cell.freeze():
+            if self._may_go(cell) and cell.freeze():
                 self._depart(cell, peer)
+
+    def _may_go(self, cell: Cell) -> bool:
+        # One whose name somebody else has would be found by nobody.
+        return cell not in self._departing and cell.name is not None
 
     def _depart(self, cell: Cell, peer: Peer) -> None:
         mailman = self._mailman

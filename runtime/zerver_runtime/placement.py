@@ -86,6 +86,8 @@ class Placement:
         self._limits = limits
         self._tops = {name: _Top(spec, limits.backoff()) for name, spec in actors.items()}
         self._homes: dict[str, _Home] = {}
+        # Who would have the name if it were free, in the order of asking: after a reload, those of the new processes.
+        self._heirs: dict[str, dict[Key, _Home]] = {}
         self._requests: dict[int, _Request] = {}
         self._made = 0
 
@@ -120,6 +122,8 @@ class Placement:
 
     def lost(self, key: Key, now: float, actions: list[Action], linked: Sequence[SchedulerView]) -> None:
         """A process is gone, and with it all that lived there."""
+        for heirs in self._heirs.values():
+            heirs.pop(key, None)
         for name in [name for name, home in self._homes.items() if home.key == key]:
             self._forget(name, actions, linked)
         for number, request in list(self._requests.items()):
@@ -231,7 +235,9 @@ class Placement:
     ) -> None:
         holder = self._homes.get(name)
         if (holder is not None and holder.actor != home.actor and not take) or (name in self._tops and not take):
-            actions.append(Log(f"the name {name!r} is taken; the new actor of {home.path} goes without it"))
+            actions.append(Log(f"the name {name!r} is taken; the new actor of {home.path} has to wait for it"))
+            if name not in self._tops:
+                self._heirs.setdefault(name, {})[home.key] = home
             held = Named(name, holder.actor, holder.path) if holder is not None else Named(name)
             actions.append(Send(home.key, held))
             return
@@ -240,6 +246,13 @@ class Placement:
 
     def _forget(self, name: str, actions: list[Action], linked: Sequence[SchedulerView]) -> None:
         del self._homes[name]
+        heirs = self._heirs.pop(name, {})
+        for key in list(heirs):
+            heir = heirs.pop(key)
+            if any(view.key == key for view in linked):
+                self._heirs[name] = heirs
+                self._claim(name, heir, actions, linked)
+                return
         actions += [Send(view.key, Named(name)) for view in linked]
 
     def _homeless(self, name: str, key: Key, why: str, now: float, actions: list[Action]) -> None:

@@ -567,6 +567,120 @@ def broken() -> None:
     run(NodeConfig(performance=1, efficiency=0, limits=QUICK), boot)
 
 
+# --- hardship
+
+
+def spinning() -> None:
+    def boot(context: SchedulerContext) -> None:
+        if context.place.scheduler == 1:
+            context.scheduler.spawn(Spinner).spin_for_ever()
+        elif context.place.scheduler == 0:
+            peers = context.mailman
+            until(context, lambda: any(peer.link for peer in peers.peers), lambda: say(spins=True))
+
+    run(NodeConfig(performance=2, efficiency=0, limits=QUICK), boot)
+
+
+class Interrupted(Actor):
+    @behaviour
+    def stop_all(self) -> None:
+        raise GeneratorExit  # no Exception
+
+
+def interrupted() -> None:
+    def boot(context: SchedulerContext) -> None:
+        say(booted=list(context.place[1:]))
+        if context.place.incarnation == 1:
+            context.scheduler.spawn(Interrupted).stop_all()
+
+    run(NodeConfig(performance=1, efficiency=0, limits=QUICK), boot)
+
+
+class Crasher(Actor):
+    def started(self) -> None:
+        raise ValueError("x" * 5000)
+
+
+def crashing(mark: str) -> None:
+    """Writes to standard error as the runtime does; when a process was killed and is back, there is a file."""
+
+    def boot(context: SchedulerContext) -> None:
+        if sys.stdout is not None:
+            sys.stdout.write("booted\n")
+        for _ in range(20):
+            context.scheduler.spawn(Crasher)
+        if context.place.incarnation == 1:
+            context.loop.call_later(0.05, os.kill, os.getpid(), signal.SIGKILL)
+        else:
+            Path(mark).touch()
+
+    sys.exit(run_node(NodeConfig(performance=1, efficiency=0, limits=QUICK), boot))
+
+
+def keeping() -> None:
+    """Scheduler 0 greets each connection, and keeps it until the other side closes it."""
+    listeners = open_tcp("127.0.0.1", 0, 1)
+    say(port=listeners[0].getsockname()[1])
+
+    def boot(context: SchedulerContext) -> None:
+        kept: set[socket.socket] = set()
+
+        def keep(connection: socket.socket, listener: int) -> None:
+            kept.add(connection)
+            connection.send(b"hello")
+            context.loop.add_reader(connection, let_go, connection)
+            say(kept=len(kept))
+
+        def let_go(connection: socket.socket) -> None:
+            context.loop.remove_reader(connection)
+            connection.close()
+            kept.discard(connection)
+
+        def linked(incarnation: int) -> None:
+            def there() -> bool:
+                return any(peer.link and peer.place.incarnation == incarnation for peer in context.mailman.peers)
+
+            def tell() -> None:
+                say(linked=incarnation)
+                linked(incarnation + 1)
+
+            until(context, there, tell)
+
+        context.listeners.on_connection = keep
+        if context.place.scheduler == 0:
+            linked(1)
+        say(booted=list(context.place[1:]), pid=os.getpid())
+
+    run(NodeConfig(performance=1, efficiency=1, listeners=listeners, limits=QUICK), boot)
+
+
+def starving() -> None:
+    import resource
+
+    limits = NodeLimits(restart_first=0.001, restart_cap=0.001, intensity=3)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors("self") + 4, 60))
+    run(NodeConfig(performance=1, efficiency=0, limits=limits), lambda context: None)
+
+
+def named() -> None:
+    """Each scheduler has an actor of a name of its own; the first one tells in which incarnations they are found."""
+
+    def boot(context: SchedulerContext) -> None:
+        slot = context.place.scheduler
+        context.scheduler.spawn(Echo, name=f"echo{slot}")
+        if slot == 0:
+            tell(context, [])
+
+    def tell(context: SchedulerContext, last: list[int]) -> None:
+        refs = [context.scheduler.whereis(f"echo{slot}") for slot in range(2)]
+        found = [place(id_of(ref)).incarnation if ref else 0 for ref in refs]
+        if found != last:
+            say(named=found)
+        context.loop.call_later(0.01, tell, context, found)
+
+    run(NodeConfig(performance=2, efficiency=0, limits=QUICK), boot)
+
+
 if __name__ == "__main__":
     arguments = [
         float(one) if "." in one and one[0] != "/" else int(one) if one.isdigit() else one for one in sys.argv[2:]

@@ -321,6 +321,28 @@ def test_a_hook_that_fails_is_reported_and_does_no_harm() -> None:
     assert stage.reports[0][0] == "stopped() of Stubborn 0.0.1.1"
 
 
+def test_an_actor_dies_of_an_exception_whose_text_cannot_be_had_or_sent() -> None:
+    class Mute(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("no text")
+
+    class Odd(Actor):
+        @behaviour
+        def raise_mute(self) -> None:
+            raise Mute
+
+        @behaviour
+        def raise_surrogate(self) -> None:
+            raise ValueError("\ud800")
+
+    stage = Stage()
+    with pytest.raises(BehaviourFailed, match="Mute: its text cannot be had: RuntimeError"):
+        stage.ask(stage.spawn(Odd).raise_mute())
+    with pytest.raises(BehaviourFailed, match=r"ValueError: \\ud800"):
+        stage.ask(stage.spawn(Odd).raise_surrogate())
+    assert not stage.scheduler.cells
+
+
 # --- Mailboxes that are full
 
 
@@ -461,7 +483,7 @@ def test_a_name_finds_the_actor_as_long_as_it_lives() -> None:
         assert whereis("worker", Worker) == worker
         with pytest.raises(ValueError, match=r"the name 'worker' is taken, by Worker 0\.0\.1\.1"):
             spawn_as("worker", Worker)
-        with pytest.raises(TypeError, match="which is no Flooder"):
+        with pytest.raises(TypeError, match=f"of {__name__}:Worker, which is no {__name__}:Flooder"):
             whereis("worker", Flooder)
         stage.ask(worker.stop())
         assert whereis("worker", Worker) is None
@@ -473,7 +495,57 @@ def test_spawn_needs_a_scheduler() -> None:
         spawn(Worker)
 
 
+@pytest.mark.parametrize("name", ["", "x" * 256, "two\nlines", "\ud800", 5, b"bytes"])
+def test_a_name_that_cannot_be_told_to_other_processes_is_refused_and_nobody_is_spawned(name: Any) -> None:
+    stage = Stage()
+    with pytest.raises(ValueError, match="is no name for an actor"):
+        stage.spawn(Worker, name=name)
+    assert not stage.scheduler.cells
+
+
+@pytest.mark.parametrize("kind", [dict, object(), "Worker"])
+def test_what_is_no_actor_class_is_refused_and_nobody_is_spawned(kind: Any) -> None:
+    stage = Stage()
+    with pytest.raises(TypeError, match="is not an actor class"):
+        stage.spawn(kind)
+    assert not stage.scheduler.cells
+
+
 # --- Timers
+
+
+class Patient(Actor):
+    @behaviour
+    async def wait(self, seconds: float) -> None:
+        await self.sleep(seconds)
+
+    @behaviour
+    async def ask(self, other: Worker, seconds: float) -> Any:
+        return await other.note(1).with_timeout(seconds)
+
+    @behaviour
+    def later(self, seconds: float) -> None:
+        self.send_after(seconds, self.wait, 0)
+
+
+@pytest.mark.parametrize("seconds", [float("inf"), 1e300])
+def test_for_ever_is_a_time(seconds: float) -> None:
+    stage = Stage()
+    patient, asker = stage.spawn(Patient), stage.spawn(Patient)
+    asked = asker.ask(stage.spawn(Worker), seconds)
+    patient.later(seconds)
+    waiting = patient.wait(seconds)
+    stage.advance(1_000_000)
+    assert asked.result() == 1
+    assert not waiting.done
+    assert stage.reports == []
+
+
+def test_what_is_no_number_of_seconds_is_no_time() -> None:
+    stage = Stage()
+    for send in ("wait", "later"):
+        with pytest.raises(BehaviourFailed, match=r"ValueError: .*nan"):
+            stage.ask(getattr(stage.spawn(Patient), send)(float("nan")))
 
 
 def test_a_message_for_later_comes_then_once() -> None:

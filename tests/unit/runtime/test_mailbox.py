@@ -81,7 +81,8 @@ def test_it_presses_past_half_and_is_relieved_below_a_quarter(bound: int, pressu
 
 
 def test_a_policy_that_cannot_be_is_refused() -> None:
-    with pytest.raises(ValueError, match="bound=0"):
-        MailboxPolicy(0)
+    for bound in (0, 0.5, 10.5, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match=f"bound={bound}"):
+            MailboxPolicy(bound)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match='use "mute", "drop" or "fail"'):
         MailboxPolicy(full="wait")  # type: ignore[arg-type]

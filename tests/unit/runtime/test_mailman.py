@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 import pytest
@@ -25,7 +25,7 @@ from zerver_runtime.message import (
     Overloaded,
     UnknownBehaviour,
 )
-from zerver_runtime.packet import Kind, encode
+from zerver_runtime.packet import MOST, Kind, encode
 from zerver_runtime.peer import WINDOW
 from zerver_runtime.ref import class_path, id_of
 from zerver_runtime.scheduler import Scheduler
@@ -63,6 +63,14 @@ class Log(Actor):
         raise ValueError("no")
 
     @behaviour
+    def fail_long(self, length: int) -> None:
+        raise ValueError("x" * length)
+
+    @behaviour
+    def long(self, length: int) -> str:
+        return "x" * length
+
+    @behaviour
     def give(self) -> Any:
         return object()
 
@@ -75,6 +83,29 @@ class Log(Actor):
     async def slow(self, seconds: float) -> str:
         await self.sleep(seconds)
         return "slept"
+
+
+class City(msgspec.Struct):
+    name: str
+
+    def __post_init__(self) -> None:
+        if City.sunken:
+            raise LookupError("no such city")
+
+    sunken: ClassVar[bool] = False
+
+
+class Echo(Actor):
+    last: Any = None
+
+    @behaviour
+    def same(self, value: Any) -> Any:
+        self.last = value
+        return value
+
+    @behaviour
+    def visit(self, city: City) -> str:
+        return city.name
 
 
 class Watcher(Actor):
@@ -218,6 +249,51 @@ def test_a_result_that_is_not_plain_data_is_an_error_for_who_asked(net: Net) -> 
     log, _ = net.remote(Log)
     with pytest.raises(NotPlainData, match="return value"):
         net.ask(log.give())
+
+
+def test_a_result_that_is_too_long_for_the_link_is_an_error_for_who_asked(net: Net) -> None:
+    log, _ = net.remote(Log)
+    with pytest.raises(NotPlainData, match=f"longer than {MOST // 2} bytes"):
+        net.ask(log.long(MOST + 1))
+    assert net.ask(log.add("still here")) == 1
+
+
+def test_what_an_actor_died_of_travels_however_long_it_is(net: Net) -> None:
+    log, _ = net.remote(Log)
+    watcher = net.here.spawn(Watcher)
+    watcher.watch(log)
+    net.settle()
+    with pytest.raises(BehaviourFailed, match=r"raised ValueError: xxx.*\.\.\. \(20000000 characters\)"):
+        net.ask(log.fail_long(20_000_000))
+    ((_, reason),) = net.here.scheduler.cells[id_of(watcher)].actor.seen
+    assert reason.text.startswith("ValueError: xxx")
+
+
+def test_a_ref_of_a_class_that_is_not_there_harms_nobody_and_comes_back_as_itself(net: Net) -> None:
+    class Local(Actor):
+        @behaviour
+        def hit(self) -> str:
+            return "hit"
+
+    echo, actor = net.remote(Echo)
+    local = net.here.spawn(Local)
+    back = net.ask(echo.same(local))
+    assert back == local
+    assert net.ask(back.hit()) == "hit"
+    assert repr(actor.last) == repr(local)
+    with pytest.raises(AttributeError, match="Local has no behaviour 'hit'"):
+        actor.last.hit()
+
+
+def test_arguments_that_their_own_class_refuses_are_an_error_for_who_asked(
+    net: Net, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    echo, _ = net.remote(Echo)
+    reply = echo.visit(City("Atlantis"))
+    monkeypatch.setattr(City, "sunken", True)
+    with pytest.raises(UnknownBehaviour, match="LookupError: no such city"):
+        net.ask(reply)
+    assert net.ask(echo.same(1)) == 1
 
 
 def test_failures_and_deaths_are_told_to_who_asked(net: Net) -> None:
@@ -398,6 +474,18 @@ def test_messages_for_an_incarnation_whose_link_is_on_its_way_wait_for_it() -> N
     assert net.ask(reply) == 1
 
 
+def test_more_than_a_frame_holds_may_wait_for_a_link() -> None:
+    here, there = Side(0), Side(1)
+    log = here.scheduler.ref(Log, id_of(there.spawn(Log)))
+    replies = [log.add(b"x" * 5_000_000) for _ in range(5)]
+    here.settle()
+    net = Net.__new__(Net)
+    net.here, net.there = here, there
+    net.link()
+    net.settle()
+    assert [reply.result() for reply in replies] == [1, 2, 3, 4, 5]
+
+
 @pytest.mark.parametrize("end", ["its successor comes", "nobody comes"])
 def test_messages_for_an_incarnation_that_never_comes_are_told(end: str) -> None:
     here = Side(0)
@@ -542,6 +630,22 @@ def test_a_name_that_another_one_holds_is_not_kept(net: Net) -> None:
 
 
 # --- The codec's own
+
+
+def test_who_had_to_wait_for_a_name_has_it_when_it_is_free(net: Net) -> None:
+    second = net.here.spawn(Log, name="log")
+    elsewhere = pack(ActorId(actor_id(0, 1, 1, 9)))
+    net.here.mailman.heard(Named("log", elsewhere, class_path(Log)))
+    assert net.here.scheduler.whereis("log") != second
+    net.here.mailman.heard(Named("log", pack(id_of(second)), class_path(Log)))
+    assert net.here.scheduler.whereis("log") == second
+    net.here.said.clear()
+    second.stop()
+    net.settle()
+    assert net.here.said == [Unclaim("log", pack(id_of(second)), "it died")]
+    # Had it died before the Node's word came, the Node would be told then.
+    net.here.mailman.heard(Named("log", pack(id_of(second)), class_path(Log)))
+    assert net.here.said[1:] == [Unclaim("log", pack(id_of(second)), "it died")]
 
 
 def test_only_behaviours_with_annotations_that_msgpack_does_not_keep_are_converted() -> None:

@@ -516,6 +516,19 @@ def test_one_that_is_killed_while_it_moves_is_dead_and_made_anew(decided: bool) 
     assert net.three.scheduler.died == 1
 
 
+def test_one_whose_name_somebody_else_has_stays_and_no_link_suffers() -> None:
+    net = Net()
+    for process in (net.one, net.two):
+        process.scheduler.spawn(Journal, name="journal")
+    net.settle()
+    nameless = next(cell for cell in net.two.scheduler.cells.values() if cell.name is None)
+    net.arrive()
+    net.move()
+    assert home(net, net.two) == 2
+    assert net.two.scheduler.cells[nameless.id] is nameless
+    assert len(net.two.mailman.peers) == 2
+
+
 def test_when_the_node_refuses_it_stays_and_goes_on() -> None:
     net = Net(journal=Journal)
     ref = net.two.scheduler.whereis("journal")

@@ -158,6 +158,26 @@ def test_boots_that_fail_in_different_ways_are_no_deterministic_failure() -> Non
         assert drive.after(1.0) == [Fork((0, incarnation + 1), "performance")]
 
 
+@pytest.mark.parametrize("word", [control.Ready(), control.BootFailed("no database")])
+def test_a_scheduler_that_is_shrunk_away_while_it_boots_ends_without_harm(word: control.ToNode) -> None:
+    drive = node()
+    assert sends(drive(Signalled("TTOU")), control.Drain) == [(B1, control.Drain())]
+    drive.say(B1, word)
+    drive(Exited(B1, "exit 0"))
+    drive.ready(A1, E1)
+    assert sorted(drive.state.views) == [A1, E1]
+
+
+def test_a_reload_that_fails_while_the_first_ones_still_boot_leaves_one_process_in_each_slot() -> None:
+    drive = node(1, 0)
+    drive(Signalled("HUP"))
+    drive.say((0, 2), control.BootFailed("no database"))
+    drive(Exited((0, 2), "exit 3"))
+    drive.ready(A1)
+    drive.after(10)
+    assert list(drive.state.views) == [A1]
+
+
 def test_who_cannot_be_told_anything_any_more_is_killed() -> None:
     assert running()(Lost(A1)) == [Kill(A1)]
 
@@ -206,6 +226,22 @@ def test_a_boot_or_a_drain_that_takes_too_long_is_ended() -> None:
     drive = running(1, 0)
     drive(Signalled("TERM"))
     assert Kill(A1) in drive.after(10)
+
+
+def test_who_finds_its_name_taken_gets_it_when_the_holder_is_gone() -> None:
+    """As after a reload: a new process boots while the old one still has the names."""
+    drive = running()
+    one, other, third = b"1" * 10, b"2" * 10, b"3" * 10
+    drive.say(A1, control.Claim("hits", one, "app:Counter"))
+    refused = drive.say(B1, control.Claim("hits", other, "app:Counter"))
+    assert sends(refused, control.Named) == [(B1, control.Named("hits", one, "app:Counter"))]
+    assert "has to wait for it" in logs(refused)
+    drive.say(B1, control.Claim("hits", third, "app:Counter"))  # the same process tried again
+    given = sends(drive(Exited(A1, "exit 0")), control.Named)
+    assert given == [(key, control.Named("hits", third, "app:Counter")) for key in (B1, E1)]
+    # Nobody waits any more.
+    freed = drive.say(B1, control.Unclaim("hits", third, "it died"))
+    assert sends(freed, control.Named) == [(key, control.Named("hits")) for key in (B1, E1)]
 
 
 # --- Listeners

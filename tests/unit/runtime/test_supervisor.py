@@ -259,5 +259,19 @@ def test_options_that_cannot_be_are_refused() -> None:
         specs(log, "a")[0].options(restart="always")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="shutdown=-1"):
         specs(log, "a")[0].options(shutdown=-1)
-    with pytest.raises(ValueError, match="0 or more restarts"):
-        Intensity(-1)
+    with pytest.raises(ValueError, match="shutdown=nan"):
+        specs(log, "a")[0].options(shutdown=float("nan"))
+    for restarts in (-1, float("nan")):
+        with pytest.raises(ValueError, match="0 or more restarts"):
+            Intensity(restarts)  # type: ignore[arg-type]
+
+
+def test_a_child_may_have_for_ever_to_stop_and_an_intensity_for_ever_to_count() -> None:
+    stage, log = Stage(), Log()
+    endless = [spec.options(shutdown=float("inf")) for spec in specs(log, "a")]
+    supervisor = supervise(stage, endless, "one_for_one", Intensity(1, float("inf")))
+    stage.scheduler.whereis("a").crash()
+    stage.settle()
+    assert log.events[-1] == "+a"
+    stage.ask(supervisor.stop())
+    assert stage.scheduler.cells == {}

@@ -1,0 +1,53 @@
+"""The simulation over thousands of seeds, one process for each CPU: `SIMULATION_SEEDS=20000` makes it more."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+UNIT = Path(__file__).resolve().parents[1] / "unit" / "runtime"
+SEEDS = int(os.environ.get("SIMULATION_SEEDS", "2000"))
+FIRST = 1_000_000  # seeds that the unit tests do not run
+
+PROGRAM = """
+import sys
+from simulation_kit import simulate
+from zerver_runtime.testing.faults import Faults
+
+KINDS = (
+    {},
+    {"link_bound": 64, "link_capacity": 32},
+    {"names": True},
+    {"faults": Faults(kill=0.004, stall=0.04, pause=0.03, delay=0.05)},
+)
+for seed in range(int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])):
+    simulate(seed, **KINDS[seed % len(KINDS)])
+    print(seed)
+"""
+
+
+@pytest.mark.timeout(0 if "SIMULATION_SEEDS" in os.environ else 180)
+def test_every_promise_holds_in_thousands_of_histories() -> None:
+    """What fails says which seed it was."""
+    count = len(os.sched_getaffinity(0))
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, str(FIRST + at), str(FIRST + SEEDS), str(count)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(UNIT)},
+        )
+        for at in range(count)
+    ]
+    try:
+        said = [process.communicate() for process in running]
+    finally:
+        for process in running:
+            process.kill()
+    assert [errors[-3000:] for _, errors in said if errors] == []
+    assert sorted(int(seed) for out, _ in said for seed in out.split()) == list(range(FIRST, FIRST + SEEDS))
