@@ -6,7 +6,7 @@
         events = connection.feed(b"", now) if connection.waiting else []
 
 Requests come one at a time: what is after one in the bytes waits, unparsed, until that one is answered. So answers are
-in order (RFC 9112 section 9.3.2), and after an error, or an answer that closes the connection, nothing more is executed.
+in order (RFC 9112 section 9.3.2). After an error, or an answer that closes the connection, nothing more is executed.
 
 Two machines share the work; their states and who may do what in them are the tables at the end of this module:
 
@@ -232,13 +232,14 @@ class Connection:
 
     # Bytes out
 
-    def respond(self, status: int, fields: Texts, body: bytes, now: float) -> bytes:
-        """The whole answer. If the request has not come to its end, the connection closes."""
+    def respond(self, status: int, fields: Texts, body: bytes, now: float, more: bytes = b"") -> bytes:
+        """The whole answer. If the request has not come to its end, the connection closes. ``more``: field lines that
+        differ from answer to answer, each with its CRLF."""
         self._must_be(_OWED)
         head = self._head
         keep = self._keeps()
         connection = b"" if keep and head is not None and head.version == "1.1" else self._connection(keep)
-        text = self._writer.full(status, fields, body, connection, head is not None and head.method == "HEAD")
+        text = self._writer.full(status, fields, body, more + connection, head is not None and head.method == "HEAD")
         self._answered(keep, now)
         return text
 
@@ -332,18 +333,19 @@ class Connection:
         data, at = self._data, self._at
         if not data:
             return []
-        if self._block:
-            # The straight way of a client that sends the same fields again: they were judged when they came first.
-            match = ORIGIN_FORM.match(data, at)
-            if match is not None and data.startswith(self._block, end := match.end()):
-                name, target, path, query, minor = match.groups(b"")
-                method = METHODS.get(name)
-                if method is not None and minor == b"1" and end - at <= self._limits.request_line + len(LINE):
+        match = ORIGIN_FORM.match(data, at)
+        if match is not None and (end := match.end()) - at <= self._limits.request_line + len(LINE):
+            name, target, raw_path, query, minor = match.groups(b"")
+            if (method := METHODS.get(name)) is not None:
+                path = decoded_path(raw_path)
+                if self._block and minor == b"1" and data.startswith(self._block, end):
+                    # These fields were judged when they came the first time.
                     self._take(end + len(self._block))
-                    head = Head(method, target, decoded_path(path), query, self._pairs, "1.1", True)
-                    return self._whole(head)
-        self._reading = _LINE
+                    return self._whole(Head(method, target, path, query, self._pairs, "1.1", True))
+                self.deadline = now + self._limits.head_timeout
+                return self._line_read(RequestLine(method, target, path, query, int(minor)), end, now)
         self.deadline = now + self._limits.head_timeout
+        self._reading = _LINE
         return self._read_line(now)
 
     def _read_line(self, now: float) -> list[Event]:
@@ -363,6 +365,9 @@ class Connection:
         line = read_request_line(bytes(data[at : end - len(LINE)]))
         if isinstance(line, Refused):
             return self._refused(line)
+        return self._line_read(line, end, now)
+
+    def _line_read(self, line: RequestLine, end: int, now: float) -> list[Event]:
         self._line = line
         self._take(end)
         self._reading = _FIELDS
@@ -377,11 +382,11 @@ class Connection:
         if not end:
             return self._incomplete()
         block = bytes(data[at:end])
-        if block.count(LINE) - 1 > self._limits.header_count:
-            return self._refused(_MANY_FIELDS)
         fields = read_fields(block)
         if isinstance(fields, Refused):
             return self._refused(fields)
+        if len(fields.pairs) > self._limits.header_count:
+            return self._refused(_MANY_FIELDS)
         head = make_head(line, fields)
         if isinstance(head, Refused):
             return self._refused(head)
