@@ -174,8 +174,10 @@ def unpack(name: str, result: bytes | Raised) -> tuple[Any, BaseException | None
 def _problem(name: str, raised: Raised) -> BaseException:
     if raised.where == "import":
         return Untransferable(f"{name}: a compute worker cannot import it: {raised.message}")
-    if raised.where != "call":
-        return Untransferable(f"{name}: its {raised.where} cannot be pickled: {raised.message}")
+    if raised.where == "arguments":
+        return Untransferable(f"{name}: a compute worker cannot read its arguments: {raised.message}")
+    if raised.where == "result":
+        return Untransferable(f"{name}: its result cannot be pickled: {raised.message}")
     if raised.exception:
         try:
             found = pickle.loads(raised.exception)

@@ -238,7 +238,7 @@ def test_when_workers_do_not_start_nobody_waits_for_ever_and_the_next_task_is_th
         run.now = run.queue.wake_at(run.now) or run.now
         run(Tick())
     assert ended == [Settle(n, "crashed", "compute workers do not start: no such file") for n in (1, 2)]
-    assert run.queue.wake_at(run.now) is None
+    assert (run.queue.workers, run.queue.wake_at(run.now)) == (0, None)
     run.now += 10 * S
     run(Submitted(9), Ready((3, 1)), Lost((3, 1), ""))  # one that started: counted anew
     run.now += 10 * S
