@@ -44,6 +44,7 @@ class SimulatedProcess:
             place,
             clock,
             self._wake,
+            process_class=kind,
             check_arguments=check_arguments,
             tasks=tasks,
             turn_tasks=rng.choice((1, 2, 8)),
@@ -89,11 +90,15 @@ class SimulatedProcess:
         found = self.scheduler.statistics()
         load = found.queued + sum(peer.under_way for peer in self.mailman.peers)
         self.say(control.Beat(load, found.handled, found.dead_letters))
+        if not self.draining:
+            for affinity, count in self.mailman.moves.wishes().items():
+                self.say(control.Misplaced(affinity, count))
 
     @property
     def quiet(self) -> bool:
         """Whether all that was sent to its actors, or by them, has been worked off."""
-        return not self.scheduler.statistics().queued and not any(peer.busy for peer in self.mailman.peers)
+        busy = any(peer.busy for peer in self.mailman.peers) or self.mailman.moves.under_way
+        return not busy and not self.scheduler.statistics().queued
 
     def hear(self) -> control.FromNode:
         """Read the next word of the Node's."""
@@ -105,8 +110,11 @@ class SimulatedProcess:
                     self.mailman.attach(slot, incarnation, wire.end)
             case control.PeerLost(slot, incarnation, why):
                 self.mailman.lose(slot, incarnation, why)
-            case control.Spawn(request, path, arguments, name):
-                self._spawn(request, path, arguments, name)
+            case control.Spawn(request, path, arguments, name, affinity):
+                self._spawn(request, path, arguments, name, affinity)
+            case control.Home(affinity, slot, incarnation):
+                if not self.draining:
+                    self.mailman.moves.depart(affinity, Place(self.place.node, slot, incarnation))
             case control.Placed(correlation):
                 done = self._wanted.get(correlation)
                 if done is not None:
@@ -120,13 +128,13 @@ class SimulatedProcess:
                 pass  # there are no listeners
         return word
 
-    def _spawn(self, request: int, path: str, arguments: bytes, name: str | None) -> None:
+    def _spawn(self, request: int, path: str, arguments: bytes, name: str | None, affinity: str) -> None:
         try:
             kind = find_class(path)
             args, kwargs = self.mailman.codec.arguments(arguments)
             self.mailman.grant(name)
             with self.scheduler:
-                ref = self.scheduler.spawn(kind, args, kwargs, name=name)
+                ref = self.scheduler.spawn(kind, args, kwargs, name=name, affinity=affinity)
         except Exception as error:
             self.say(control.Spawned(request, b"", f"{type(error).__name__}: {error}"))
         else:
