@@ -20,6 +20,8 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from zerver import App, AppError, Continue, CtxView, Decision, Done, Error, Need, Request, Response, timer
 
+pytestmark = pytest.mark.usefixtures("engine")
+
 ran: list[str] = []
 
 
@@ -282,6 +284,7 @@ class Gate:
         return Done.text("done")
 
 
+@pytest.mark.engines("pool", "blocking")  # its step blocks
 async def test_a_client_that_goes_while_a_step_runs_gets_nothing_and_exit_callbacks_wait_for_the_step() -> None:
     gate = Gate()
     app = app_of(get__x=gate.step)
@@ -298,6 +301,7 @@ async def test_a_client_that_goes_while_a_step_runs_gets_nothing_and_exit_callba
     assert gate.exits == ["returned", "exit"]
 
 
+@pytest.mark.engines("pool", "blocking")  # its step blocks
 async def test_a_killed_request_ends_with_its_step_and_its_thread_is_free() -> None:
     gate = Gate()
     app = configured(App(), reactor={"continuation_pool": {"size": 1, "queue": 0}})
@@ -316,6 +320,7 @@ async def test_a_killed_request_ends_with_its_step_and_its_thread_is_free() -> N
         assert after.status == 200
 
 
+@pytest.mark.engines("pool", "blocking")  # its step blocks
 @pytest.mark.parametrize("fails", [RuntimeError("the server's own bug"), OSError("reset")])
 async def test_a_server_that_can_no_longer_tell_counts_as_a_client_that_has_gone(
     fails: Exception, caplog: pytest.LogCaptureFixture

@@ -40,6 +40,8 @@ from zerver import (
     timer,
 )
 
+pytestmark = pytest.mark.usefixtures("engine")
+
 
 def hello(ctx: CtxView) -> Decision:
     return Done.text("hello")
@@ -104,6 +106,7 @@ async def test_drivers_open_first_mounts_run_inside_and_all_stops_in_reverse(log
     assert log == ["mount stops", "app stops", "driver closes"]
 
 
+@pytest.mark.engines("pool", "blocking")  # its step blocks
 async def test_what_is_in_flight_comes_to_its_end_before_anything_stops(log: Log) -> None:
     begun, go = threading.Event(), threading.Event()
 
@@ -149,6 +152,7 @@ async def test_past_the_grace_what_waits_for_effects_is_cancelled_and_told_503(l
     assert exits == ["exit"]
 
 
+@pytest.mark.engines("pool", "blocking")  # its step blocks
 async def test_a_stop_waits_no_second_time_for_a_step_that_hung_until_it_was_killed(log: Log) -> None:
     begun, go = threading.Event(), threading.Event()
 

@@ -18,6 +18,8 @@ from asgi_kit import Connection, ask, configured, serving, until
 from zerver import App, CtxView, Decision, Done, Error, ErrorKind, Fail, Request, Response
 from zerver.response import StreamBody
 
+pytestmark = pytest.mark.usefixtures("engine")
+
 Make = Callable[[], Any]
 
 
@@ -344,6 +346,7 @@ async def test_a_generator_that_waits_when_the_client_goes_is_closed_when_it_is_
     assert connection.body == b"first"
 
 
+@pytest.mark.engines("blocking")  # its step blocks
 async def test_a_stream_is_closed_although_the_client_went_before_it_was_sent() -> None:
     class Chunks:
         closed = 0

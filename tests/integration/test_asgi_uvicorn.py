@@ -16,6 +16,8 @@ from asgi_kit import PATIENCE, configured
 
 from zerver import App, CtxView, Decision, Done, Need, timer
 
+pytestmark = pytest.mark.usefixtures("engine")
+
 exits: list[str] = []
 
 
@@ -151,6 +153,7 @@ def test_a_body_that_is_too_large_is_refused_before_it_is_sent(port: int) -> Non
     assert b"100 Continue" not in answer
 
 
+@pytest.mark.engines("pool", "blocking")  # its step blocks
 def test_a_stop_lets_what_is_in_flight_come_to_its_end() -> None:
     begun, go = threading.Event(), threading.Event()
 

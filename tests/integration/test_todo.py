@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from asgi_kit import configured
 from starlette.testclient import TestClient
 
 import examples.todo.app as todo
-from zerver.config import load
+
+pytestmark = pytest.mark.usefixtures("engine")
 
 PROBLEM = "application/problem+json"
 
@@ -25,7 +27,7 @@ def database(tmp_path: Path) -> Path:
 @pytest.fixture
 def client(database: Path, tmp_path: Path) -> Iterator[TestClient]:
     stores = {"databases": {"default": f"sqlite:///{database}"}, "kv": f"sqlite:///{tmp_path}/kv.db"}
-    todo.app.config = load({"effects": stores, "limits": {"body_bytes": 1000}}, {}, {})
+    configured(todo.app, effects=stores, limits={"body_bytes": 1000})
     with TestClient(todo.app) as client:
         yield client
     todo.app.config = None
