@@ -169,6 +169,7 @@ class Storm(Actor):
             and not any(peer.busy for peer in mailman.peers)
             and len(mailman.peers) == 3
             and all(scheduler.whereis(name) for name in ("sink1", "sink2", "counter"))
+            and self.baseline is not None
             and descriptors("self") == self.baseline[0]
         )
 
@@ -255,6 +256,10 @@ def places() -> None:
     def refused(context: SchedulerContext, total: int, there: Any) -> None:
         def done(word: Any) -> None:
             say(total=total, place=there, why=word.why)
+            context.spawn_elsewhere("__main__:Ledger", (), by_class)
+
+        def by_class(word: Any) -> None:
+            say(by_class=place(unpack(word.actor)))
             os.kill(os.getppid(), signal.SIGTERM)
 
         context.spawn_elsewhere("__main__:Nobody", (), done)

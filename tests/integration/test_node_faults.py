@@ -56,6 +56,8 @@ def test_a_supervised_actor_comes_back_on_another_scheduler_and_its_name_finds_i
         third = node.expect(lambda line: line.get("total") == 41)
         assert third["place"] == [0, 2, 2]
         assert "there is no actor class '__main__:Nobody'" in third["why"]
+        # Where nothing was said, the class of the actor says where it belongs.
+        assert node.expect(lambda line: "by_class" in line)["by_class"][1] == 2
         assert node.end() == 0
 
 
