@@ -21,17 +21,18 @@ LATE = 1.0  # seconds; on a machine that is busy elsewhere, and still far from a
 
 
 class Loop:
-    """A loop that counts what is asked of it, and keeps what its handler of exceptions is told."""
+    """A loop that keeps the timers that are set on it, and what its handler of exceptions is told."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
-        self.armed = 0
+        self.armed: list[asyncio.TimerHandle] = []
         self.problems: list[BaseException] = []
+        self.call_soon: Callable[..., object] = loop.call_soon
         loop.set_exception_handler(lambda _, context: self.problems.append(context["exception"]))
 
     def call_later(self, delay: float, callback: Callable[..., object], *args: Any, **rest: Any) -> asyncio.TimerHandle:
-        self.armed += 1
-        return self.loop.call_later(delay, callback, *args, **rest)
+        self.armed.append(self.loop.call_later(delay, callback, *args, **rest))
+        return self.armed[-1]
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.loop, name)
@@ -79,10 +80,10 @@ def test_cancelled_ones_do_not_come_and_all_share_one_timer_of_the_loop(loop: Lo
         timers.call_later(0.03, called.append, number).cancel()
     timers.call_later(60, called.append, -1)
     timers.call_later(0.06, loop.stop)
-    assert loop.armed == 1
+    assert len(loop.armed) == 1
     loop.run_forever()
     assert called == []
-    assert loop.armed <= 6, "a wake for what was cancelled, one or two on the way, one for the far timer"
+    assert len(loop.armed) <= 6, "a wake for what was cancelled, one or two on the way, one for the far timer"
     assert repr(timers) == "<Timers 1 set>"
 
 
@@ -91,6 +92,7 @@ def test_an_earlier_timer_arms_the_loop_anew(loop: Loop, timers: Timers) -> None
     timers.call_later(60, called.append, "far")
     timers.call_later(0.02, loop.stop)
     timers.call_later(0.01, called.append, "near")
+    assert [one.cancelled() for one in loop.armed] == [True, True, False]
     loop.run_forever()
     assert called == ["near"]
 
@@ -117,7 +119,7 @@ def test_the_loop_sleeps_while_timers_are_far(loop: Loop, timers: Timers) -> Non
         timers.call_later(delay, print)
     loop.loop.call_later(0.1, loop.stop)
     loop.run_forever()
-    assert loop.armed <= 4, "once to begin with, and once for each level that they come nearer by"
+    assert len(loop.armed) <= 4, "once to begin with, and once for each level that they come nearer by"
 
 
 def test_what_a_callback_raises_goes_to_the_loops_handler_and_stops_no_other(loop: Loop, timers: Timers) -> None:
@@ -147,6 +149,17 @@ def test_an_exit_ends_the_loop_and_the_others_come_when_it_runs_again(loop: Loop
     assert repr(timers) == "<Timers 0 set>"
 
 
+def test_whatever_ends_a_run_of_them_the_others_come(loop: Loop, timers: Timers) -> None:
+    def interrupted(*_: object) -> None:
+        raise RuntimeError("in the middle of it")
+
+    timers.call_later(0, interrupted)
+    timers.call_later(0.01, loop.stop)
+    loop.call_soon = interrupted  # where its report goes
+    loop.run_forever()
+    assert [str(one) for one in loop.problems] == ["in the middle of it"]
+
+
 def test_callbacks_do_not_see_the_context_of_whoever_armed_the_loop(loop: Loop, timers: Timers) -> None:
     request = contextvars.ContextVar("request", default="none")
     seen: list[str] = []
@@ -168,6 +181,7 @@ def test_closing_cancels_all_and_setting_one_more_is_an_error(loop: Loop, timers
     timers.close()
     timers.close()
     assert repr(timers) == "<Timers closed>"
+    assert [one.cancelled() for one in loop.armed] == [True]
     with pytest.raises(RuntimeError, match=r"timers are closed: set no timer after close\(\)"):
         timers.call_later(0, called.append, "set after")
     loop.loop.call_later(0.02, loop.stop)

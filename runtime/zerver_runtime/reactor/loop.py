@@ -122,7 +122,7 @@ class Timers:
         self._wheel = TimerWheel(_now(), self._report)
         self._closed = False
         self._timer: asyncio.TimerHandle | None = None
-        # The tick of the loop's timer: what is due before it arms it anew. While the wheel runs, nothing does.
+        # The tick of the loop's timer: what is due before it arms it anew.
         self._wake = _NEVER
         self._run_: Callable[[], None] = self._run
 
@@ -153,19 +153,18 @@ class Timers:
         if self._timer is not None:
             self._timer.cancel()
         # Whole ticks: libuv counts its milliseconds from the same instants, so that both reach `wake` at once.
-        delay = max(0, wake - _now()) / _TICKS
+        delay = (wake - _now()) / _TICKS
         self._timer = self._loop.call_later(delay, self._run_, context=self._context)
         self._wake = wake
 
     def _run(self) -> None:
         self._timer = None
-        self._wake = -_NEVER
         try:
             self._wheel.advance(_now())
         finally:
             self._wake = _NEVER
             wake = self._wheel.next_wake()
-            if wake is not None and not self._closed:
+            if wake is not None:
                 self._arm(wake)
 
     def _report(self, problem: BaseException) -> None:
