@@ -131,7 +131,7 @@ class Done(msgspec.Struct, frozen=True):
 
 class Compensation(msgspec.Struct, frozen=True):
     """What would undo a Need's effects: an effect to run ``on_failure`` or ``on_cancel`` of the request.
-    Carried through the pipeline and the trace; not executed yet (see ``docs/decisions``)."""
+    Carried through the pipeline and the trace; not executed yet (see ``docs/decisions/0008``)."""
 
     label: str
     when: Literal["on_failure", "on_cancel"]
@@ -143,7 +143,8 @@ class Need(msgspec.Struct, frozen=True):
 
     ``mode``: ``parallel`` (default), or ``sequential``: each starts when the one before has settled. ``join``:
     when to go on; see :mod:`zerver_runtime.reactor.join`. ``detach``: under ``all_required``, optional effects
-    finish in the background instead of being cancelled.
+    finish in the background instead of being cancelled. ``compensations``: what would undo the effects; kept with the
+    request and in its trace, and not run in this version (docs/decisions/0008).
 
     :raises DefinitionError: something in ``effects`` that is no effect; two effects into one slot, except under
         ``any`` and ``first_success``; a combination of join, required and detach under which nothing would run.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -65,6 +66,32 @@ class TaskSystemStatistics(msgspec.Struct, frozen=True):
     """Tasks that wait for a thread."""
 
 
+class _ShortInterval:
+    """The interpreter's switch interval is one for the whole process, where each loop may have a task system: short
+    from the first that holds it to the last, then what it was."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._holders = 0
+        self._before = 0.0
+
+    def hold(self) -> None:
+        with self._lock:
+            self._holders += 1
+            if self._holders == 1:
+                self._before = sys.getswitchinterval()
+                sys.setswitchinterval(min(_SWITCH_INTERVAL, self._before))
+
+    def let_go(self) -> None:
+        with self._lock:
+            self._holders -= 1
+            if not self._holders:
+                sys.setswitchinterval(self._before)
+
+
+_SHORT_INTERVAL = _ShortInterval()
+
+
 class TaskSystem:
     """All calls on the loop's thread.
 
@@ -89,7 +116,7 @@ class TaskSystem:
         self._bound = bound
         self._blocking = ThreadPool(size, waiting, name="zerver-step")
         self._burning = ThreadPool(1, waiting, name="zerver-busy")
-        self._switch_interval: float | None = None  # the process's own, while ours holds
+        self._hurries = False  # it holds the short switch interval
         self._closed = False
         # The continuation queue.
         self._queue: RunQueue[Task] = RunQueue(PriorityWithAgeing())
@@ -110,10 +137,12 @@ class TaskSystem:
 
     def add(self, task: Task, priority: int) -> None:
         """Let a task proceed when its turn comes. Never refused: its request was let in."""
-        self._queue.add(task, priority, self._clock())
+        now = self._clock()
+        self._queue.add(task, priority, now)
         self._size += 1
         if not self._scheduled:
             self._scheduled = True
+            self.delay.empty_at = now
             self._call_soon(self._turn)
 
     def offer(self, task: Task) -> bool:
@@ -140,7 +169,7 @@ class TaskSystem:
                 self._call_soon(self._turn)
             else:
                 self._scheduled = False
-                self.delay.short_at = clock()
+                self.delay.empty_at = clock()
 
     # Threads
 
@@ -151,9 +180,9 @@ class TaskSystem:
         is logged, and comes back as the value None, so it had better not raise.
 
         Given back is what takes it out again: False when it runs already. None: there is no room."""
-        if self._switch_interval is None and not self._closed:
-            self._switch_interval = sys.getswitchinterval()
-            sys.setswitchinterval(min(_SWITCH_INTERVAL, self._switch_interval))
+        if not self._hurries and not self._closed:
+            self._hurries = True
+            _SHORT_INTERVAL.hold()
         pool = self._blocking if lane == "blocks" else self._burning
 
         def measured() -> Measured:
@@ -190,8 +219,8 @@ class TaskSystem:
         if self._closed:
             return
         self._closed = True
-        if self._switch_interval is not None:
-            sys.setswitchinterval(self._switch_interval)
+        if self._hurries:
+            _SHORT_INTERVAL.let_go()
         self._blocking.close()
         self._burning.close()
 

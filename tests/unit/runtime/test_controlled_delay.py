@@ -1,0 +1,94 @@
+"""How long work may wait: a burst is served, a standing queue is kept short."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import pytest
+
+from zerver_runtime.reactor.controlled_delay import INTERVAL, TARGET, ControlledDelay
+
+MS = 1_000_000
+
+
+class Simulation:
+    """A queue and who serves it. All times are nanoseconds."""
+
+    def __init__(self, arrivals: list[int], takes: int) -> None:
+        self.delay = ControlledDelay(0)
+        self.served: list[tuple[int, int]] = []  # when it came, how long it waited
+        self.shed: list[tuple[int, int]] = []
+        queue: deque[int] = deque()
+        coming = deque(arrivals)
+        now = 0
+        while coming or queue:
+            while coming and coming[0] <= now:
+                queue.append(coming.popleft())
+            if not queue:
+                self.delay.empty_at = now
+                now = coming[0]
+                self.delay.empty_at = now
+                continue
+            came = queue.popleft()
+            if self.delay.late(now - came, now):
+                self.shed.append((came, now - came))
+            else:
+                self.served.append((came, now - came))
+                now += takes
+
+    def waits(self, after: int) -> list[int]:
+        return sorted(waited for came, waited in self.served if came >= after)
+
+
+def steady(rate: float, seconds: float) -> list[int]:
+    """So many arrivals a second, evenly."""
+    return [int(n / rate * 1e9) for n in range(int(rate * seconds))]
+
+
+def test_a_burst_that_is_done_within_the_interval_is_served_whole() -> None:
+    assert not Simulation([0] * 100, 1 * MS).shed
+
+
+def test_what_comes_within_the_capacity_is_served_whole() -> None:
+    assert not Simulation(steady(950, 5), 1 * MS).shed
+
+
+def test_bursts_that_leave_time_between_them_are_served_whole() -> None:
+    assert not Simulation([at * 100 * MS for at in range(50) for _ in range(90)], 1 * MS).shed
+
+
+@pytest.mark.parametrize("overload", [1.1, 1.5, 3.0, 10.0])
+def test_a_standing_queue_is_shed_to_about_the_target(overload: float) -> None:
+    seconds = 5
+    made = Simulation(steady(1000 * overload, seconds), 1 * MS)
+    waits = made.waits(after=int(0.5e9))
+    assert waits[-1] <= TARGET + 1 * MS
+    # and the server is never idle over it
+    assert len(made.served) >= 0.98 * 1000 * seconds
+
+
+def test_what_comes_after_the_overload_is_served_at_once_and_bursts_are_again() -> None:
+    overload = steady(3000, 2)
+    after = [int(2.5e9) + n * 20 * MS for n in range(10)]
+    burst = [int(3e9)] * 90
+    made = Simulation([*overload, *after, *burst], 1 * MS)
+    assert all(came < 2.1e9 for came, _ in made.shed)
+
+
+@pytest.mark.parametrize(
+    ("waited", "since_empty", "late"),
+    [
+        (0, 10 * INTERVAL, False),
+        (TARGET - 1, 10 * INTERVAL, False),
+        (TARGET, 10 * INTERVAL, True),
+        (TARGET, INTERVAL, True),
+        (TARGET, INTERVAL - 1, False),
+        (INTERVAL - 1, INTERVAL - 1, False),
+        (INTERVAL, 0, True),
+    ],
+)
+def test_the_rule(waited: int, since_empty: int, late: bool) -> None:
+    delay = ControlledDelay(0)
+    now = 100 * INTERVAL
+    delay.empty_at = now - since_empty
+    assert delay.late(waited, now) is late
