@@ -32,7 +32,8 @@ PURE = (
     "zerver_runtime.reactor.ticket", "zerver_runtime.reactor.target", "zerver_runtime.reactor.surroundings",
     "zerver_runtime.reactor.timer_wheel",
     "zerver_runtime.reactor.effector", "zerver_runtime.reactor.compute_queue", "zerver_runtime.reactor.compute_words",
-    "zerver_runtime.reactor.compute_protocol", "zerver_runtime.testing.clock",
+    "zerver_runtime.reactor.compute_protocol", "zerver_runtime.reactor.offloading",
+    "zerver_runtime.reactor.controlled_delay", "zerver_runtime.reactor.saga", "zerver_runtime.testing.clock",
 )  # fmt: skip
 IMPURE_IMPORTS = {
     "aiohttp", "asyncio", "concurrent", "multiprocessing", "queue", "random", "secrets", "select", "selectors",
