@@ -13,7 +13,6 @@ import asyncio
 import functools
 import logging
 import sys
-import time
 from asyncio import events
 from collections import deque
 from collections.abc import Callable, Container
@@ -26,6 +25,7 @@ from zerver_runtime.reactor.dispatcher import Dispatcher, Scope, Ticket
 from zerver_runtime.reactor.effector import CallLater, Handle
 from zerver_runtime.reactor.offloading import Lane, Move, Offloading
 from zerver_runtime.reactor.task_system import BATCH, CONTINUE, Measured, TaskSystem
+from zerver_runtime.reactor.thread_clock import ThreadClock
 from zerver_runtime.reactor.threads import ThreadPool
 
 from ..error import Error, ErrorKind
@@ -63,7 +63,7 @@ _Key: TypeAlias = "tuple[str, str]"
 _log = logging.getLogger("zerver")
 
 _MOST = 64  # inputs that one request takes in one turn
-_CPU_READING_NS = 10_000_000  # a reading of the CPU clock is good for so long; it costs a system call
+_READING_NS = 10_000_000  # a reading of the thread's clock is good for so long; it costs a system call
 _BUSY = Error(ErrorKind.OVERLOADED, "the server is busy; try again later", retry_after=1.0)
 
 
@@ -102,8 +102,9 @@ class ReactorEngine:
         self.around = msgspec.structs.replace(around, offload=offload[mode])
         if mode == "adaptive":
             self.around = msgspec.structs.replace(self.around, step_budget_ns=budget_ns)
-        self.cpu_ns = 0  # of the loop's thread, at `cpu_read_ns` of the clock
-        self.cpu_read_ns = -_CPU_READING_NS if mode == "adaptive" else sys.maxsize
+        self._thread_clock = ThreadClock()
+        self._thread_read = (0, 0)  # at `_thread_read_ns` of the clock
+        self._thread_read_ns = -_READING_NS if mode == "adaptive" else sys.maxsize
 
     def begin(self, pipeline: Pipeline, request: Request, started_ns: int, answered: Answered) -> Exchange:
         """Begin to answer a request that began to arrive at ``started_ns``; its deadline counts from there."""
@@ -111,7 +112,7 @@ class ReactorEngine:
         run = Execution(pipeline.steps, request, self.around, started_ns, started_ns + int(seconds * 1e9))
         exchange = Exchange(self, run, answered)
         if self.tasks.idle:
-            self.read_cpu(started_ns)
+            self.read_thread(started_ns)
             exchange.start()
         else:
             exchange.queue()
@@ -120,15 +121,18 @@ class ReactorEngine:
     def close(self) -> None:
         """End the threads that steps run on."""
         self.tasks.close()
+        self._thread_clock.close()
 
-    def read_cpu(self, now: int) -> None:
-        """Read the CPU clock, if the last reading is old: what a step took of it is the difference, at most."""
-        if now - self.cpu_read_ns >= _CPU_READING_NS:
-            self.cpu_ns, self.cpu_read_ns = time.thread_time_ns(), now
+    def read_thread(self, now: int) -> None:
+        """Read the thread's clock, if the last reading is old: what a step took of it is the difference, at most."""
+        if now - self._thread_read_ns >= _READING_NS:
+            self._thread_read, self._thread_read_ns = self._thread_clock.read(), now
 
     def overran(self, request_id: str, step: CompiledStep, took_ns: int) -> None:
         """A step kept the loop for longer than its budget."""
-        cpu_ns = min(time.thread_time_ns() - self.cpu_ns, took_ns)
+        (ran, delayed), (now_ran, now_delayed) = self._thread_read, self._thread_clock.read()
+        took_ns -= min(now_delayed - delayed, took_ns)  # the machine was busy; that is not the step's doing
+        cpu_ns = min(now_ran - ran, took_ns)
         self.moved_step(request_id, step, self.offloading.ran_inline(_key(step), took_ns, cpu_ns))
 
     def moved_step(self, request_id: str, step: CompiledStep, move: Move | None) -> None:
@@ -209,7 +213,7 @@ class Exchange:
         """Its turn has come."""
         self._waits = False
         now = self._engine.clock()
-        self._engine.read_cpu(now)
+        self._engine.read_thread(now)
         if self._queued_ns:
             if self.run.phase is ENDED:
                 return  # cancelled, or past its deadline, while it waited
