@@ -35,6 +35,7 @@ __all__ = [
     "raise_expected",
     "raise_fussy",
     "raise_sticky",
+    "return_and_die",
     "return_broken",
     "signalled",
     "sleep",
@@ -93,6 +94,12 @@ def note(path: str) -> NoReturn:
     """Says who it is, and then does not come back."""
     write_pid(path)
     hang()
+
+
+def return_and_die(size: int) -> bytes:
+    """Its result is on its way when its worker ends."""
+    threading.Timer(0.05, os._exit, (1,)).start()
+    return b"x" * size
 
 
 def hang() -> NoReturn:

@@ -12,17 +12,20 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import compute_functions
 from raw_upstream import RawUpstream
 
 from zerver.effect import Effect
 from zerver.effectors.base import AsyncEffector, Effector
 from zerver.effectors.call import CallEffector
+from zerver.effectors.compute import ComputeEffector
 from zerver.effectors.http import HttpEffector
 from zerver.effectors.kv import KvEffector
 from zerver.effectors.sql import SqlEffector
 from zerver.effectors.timer import TimerEffector
-from zerver.effects import call, http, kv, sql, timer
+from zerver.effects import call, compute, http, kv, sql, timer
 from zerver_runtime.outcome import Failure, Outcome, Success
+from zerver_runtime.reactor.compute_pool import ComputePool
 from zerver_runtime.reactor.threads import ThreadPool
 
 __all__ = ["SUBJECTS", "Probe", "Subject", "Trial", "threads", "until"]
@@ -105,6 +108,18 @@ async def async_calls(folder: Path) -> AsyncIterator[Trial]:
     pool = ThreadPool(1, 1, name="trial")
     yield Trial(CallEffector(pool), [call.run(echo, "a")], call.run(slow))
     pool.close()
+
+
+@asynccontextmanager
+async def computations(folder: Path) -> AsyncIterator[Trial]:
+    path = folder / "pid"
+    quick = [
+        compute.run(compute_functions.add, 1),
+        compute.run(compute_functions.raise_expected),
+        compute.run(compute_functions.echo, threading.Lock()),
+    ]
+    slow = compute.run(compute_functions.note, str(path))
+    yield Trial(ComputeEffector(ComputePool(2, 100)), quick, slow, under_way=path.exists)
 
 
 def custom(kind: str) -> Effect[Any]:
@@ -200,6 +215,7 @@ SUBJECTS = [
     Subject("timer", timers),
     Subject("blocking call", blocking_calls),
     Subject("async call", async_calls),
+    Subject("compute", computations),
     Subject("async effector", async_effectors),
     Subject("stubborn effector", stubborn_effectors),
     Subject("sql read", sql_reads),

@@ -269,6 +269,25 @@ async def test_a_worker_that_is_killed_in_the_middle_of_a_task_is_replaced(tmp_p
         assert await Call(pool, "add", 1).value() == 2
 
 
+def wait_without_the_loop(pid: int) -> None:
+    end = time.monotonic() + SECONDS
+    while alive(pid):
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+def test_the_last_words_of_a_worker_are_heard(on_pool: Any) -> None:
+    async def main(pool: ComputePool) -> None:
+        worker = await Call(pool, "pid").value()
+        call = Call(pool, "return_and_die", 150_000)  # more than is read at once, less than the kernel keeps
+        await until(lambda: pool.statistics().running, "it runs")
+        wait_without_the_loop(worker)
+        assert await call.value() == b"x" * 150_000
+        assert await Call(pool, "pid").value() != worker
+
+    on_pool(main)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 async def test_a_worker_leaves_it_to_its_parent_when_to_stop(number: signal.Signals) -> None:
     async with pool_of() as pool:
