@@ -1,0 +1,446 @@
+"""One HTTP/1.1 connection on a loop: bytes go to the sans-IO connection, requests to the engine, answers back.
+
+A request that asks for nothing is read, run, answered and written within one call of ``data_received``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any, cast
+
+from zerver_runtime.reactor.effector import Handle
+
+from ..engine.live import Exchange
+from ..error import Error, ErrorKind
+from ..pipeline import Pipeline
+from ..request import Request
+from ..response import Response
+from ..routing import Match, MethodMismatch
+from ..wire import Body, Closed, Closing, Connection, End, Event, Head, Refused
+from .asgi_connection import AsgiConnection
+from .asgi_response import send_response
+from .http_server import HttpServer
+
+__all__ = ["HttpProtocol"]
+
+_log = logging.getLogger("zerver")
+
+_NEVER = float("inf")
+_STOPS = Error(ErrorKind.OVERLOADED, "the server stops", retry_after=1.0)
+
+
+class HttpProtocol(asyncio.Protocol):
+    """Made for each connection by :class:`HttpServer`."""
+
+    __slots__ = (
+        "_asgi",
+        "_body",
+        "_client",
+        "_exchange",
+        "_head",
+        "_id",
+        "_now",
+        "_out",
+        "_paused",
+        "_pipeline",
+        "_reading",
+        "_sending",
+        "_server",
+        "_started_ns",
+        "_stopping",
+        "_timer",
+        "_timer_at",
+        "_transport",
+        "_unwritten",
+        "_wire",
+        "_writing",
+    )  # fmt: skip
+
+    def __init__(self, server: HttpServer) -> None:
+        self._server = server
+        self._transport: asyncio.Transport = cast("asyncio.Transport", None)  # set before anything else is called
+        self._now = server.engine.clock() / 1e9
+        self._wire = Connection(server.limits, server.writer, self._now)
+        self._client = ""
+        # The request under way.
+        self._head: Head | None = None
+        self._id = ""
+        self._started_ns = 0
+        self._pipeline: tuple[Pipeline, dict[str, Any]] | None = None  # while its body is on its way
+        self._body: list[bytes] | None = None
+        self._exchange: Exchange | None = None
+        self._asgi: AsgiConnection | None = None
+        self._sending: asyncio.Task[None] | None = None
+        # The connection.
+        self._reading = False  # within data_received: what is written waits for its end
+        self._out: list[bytes] = []
+        self._paused = False
+        self._writing: asyncio.Future[None] | None = None  # while the client has too much to read
+        self._unwritten: Handle | None = None
+        self._timer: Handle | None = None
+        self._timer_at = _NEVER
+        self._stopping = False
+
+    # From the loop
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See ``asyncio.Protocol``."""
+        self._transport = cast("asyncio.Transport", transport)
+        peer = transport.get_extra_info("peername")
+        self._client = peer[0] if isinstance(peer, tuple) else ""
+        self._watch()
+        self._server.add(self)
+
+    def data_received(self, data: bytes) -> None:
+        """See ``asyncio.Protocol``."""
+        self._started_ns = self._server.engine.clock()
+        self._now = self._started_ns / 1e9
+        self._go_on(self._wire.feed(data, self._now))
+
+    def eof_received(self) -> bool:
+        """The client has closed its side; what it has asked for is answered nevertheless."""
+        self.tell_time()
+        self._go_on(self._wire.feed_eof(self._now))
+        return True  # it is for the wire to say when the connection ends
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See ``asyncio.Protocol``."""
+        self._server.discard(self)
+        self._wire.abort()
+        for timer in (self._timer, self._unwritten):
+            if timer is not None:
+                timer.cancel()
+        self._timer = self._unwritten = None
+        self.resume_writing()
+        if self._asgi is not None:
+            self._asgi.disconnect()
+        if self._exchange is not None:
+            self._exchange.cancel("the client has gone")
+        self._end()
+
+    def pause_writing(self) -> None:
+        """The client does not read what it asked for: it gets nothing more to do, and a time limit."""
+        if self._writing is None:
+            server = self._server
+            self._writing = server.service.loop.create_future()
+            self._unwritten = server.call_later(server.write_timeout, self._too_slow)
+            self.mind_reading()
+
+    def resume_writing(self) -> None:
+        """See ``asyncio.Protocol``."""
+        writing, self._writing = self._writing, None
+        if writing is not None and not writing.done():
+            writing.set_result(None)
+            if self._unwritten is not None:
+                self._unwritten.cancel()
+                self._unwritten = None
+            self.mind_reading()
+
+    # From the server
+
+    def stop(self, quiet: float) -> None:
+        """End after the next answer; without a request, after ``quiet`` seconds."""
+        if self._stopping or self._transport is None:
+            return
+        self._stopping = True
+        self._wire.last()
+        if self._head is None:
+            self._server.call_later(quiet, self._unused)
+
+    def abort(self, reason: str) -> None:
+        """Cut the connection."""
+        if self._exchange is not None:
+            self._exchange.kill(reason)
+        if self._sending is not None:
+            self._sending.cancel()
+        self._transport.abort()
+
+    # Requests
+
+    def _go_on(self, events: list[Event]) -> None:
+        """Act on events, and go on with what waits behind an answer. What is answered meanwhile is written at once."""
+        wire = self._wire
+        self._reading = True
+        while True:
+            for event in events:
+                if type(event) is Head:
+                    self._begin(event)
+                else:
+                    self._more(event)
+            if not wire.waiting or wire.closing is not None:
+                break
+            events = wire.feed(b"", self._now)
+            if not events:
+                break
+        self._reading = False
+        self._flush()
+
+    def _begin(self, head: Head) -> None:
+        server = self._server
+        self._head = head
+        self._id = server.request_id()
+        found = server.match(head.method, head.path)
+        if type(found) is Match:
+            if head.length == 0:
+                self._run(found.endpoint, found.params, b"")
+            else:
+                self._pipeline = (found.endpoint, found.params)
+                self._body = []
+                self._out.append(self._wire.proceed())
+        elif head.upgrade == "websocket" and server.websockets is not None:
+            self._upgrade(head)
+        elif found is None and (mount := server.mount(head.path)) is not None:
+            self._out.append(self._wire.proceed())
+            app = server.mounted[mount.path]
+            self._asgi = AsgiConnection(self, head)
+            scope = self._asgi.scope(mount.path, server.service.mount_states.get(mount.path, {}))
+            self._send(self._asgi.run(app, scope))
+        else:
+            self._answered(self._without_route(found))
+
+    def _more(self, event: Event) -> None:
+        """The body, and what ends a connection."""
+        if type(event) is Body:
+            if self._body is not None:
+                self._body.append(event.data)
+            elif self._asgi is not None:
+                self._asgi.feed(event.data)
+        elif type(event) is End:
+            if self._asgi is not None:
+                self._asgi.feed_end()
+            elif self._pipeline is not None:
+                body, self._body = b"".join(self._body or ()), None
+                self._run(*self._pipeline, body)
+        elif type(event) is Refused:
+            self._refuse(event)
+        elif type(event) is Closed:
+            self._flush()
+            self._transport.close()
+
+    def _run(self, pipeline: Pipeline, params: Any, body: bytes) -> None:
+        server = self._server
+        self._pipeline = None
+        request = self._request(params, body)
+        exchange = server.engine.begin(pipeline, request, self._started_ns, self._answered)
+        if self._head is None or self._sending is not None:
+            # Answered already.
+            if self._sending is None:
+                exchange.close()
+            else:
+                self._exchange = exchange
+        else:
+            self._exchange = exchange
+
+    def _request(self, params: Any, body: bytes) -> Request:
+        head = self._head
+        assert head is not None
+        client = self._server.client_address.of(self._client, head.headers)
+        return Request(head.method, head.path, head.query, head.headers, body, client, self._id, params)
+
+    def _without_route(self, found: MethodMismatch | None) -> Response:
+        head, render = self._head, self._server.service.render
+        assert head is not None
+        request = self._request({}, b"")
+        if found is None:
+            return render(Error(ErrorKind.NOT_FOUND, f"there is nothing at {head.path[:200]}"), request, None)
+        if head.method == "OPTIONS":
+            answer = Response(204)
+        else:
+            answer = render(Error(ErrorKind.METHOD_NOT_ALLOWED, f"{head.method} is not allowed here"), request, None)
+        # RFC 9110 section 10.2.1
+        return Response(answer.status, (*answer.headers, ("allow", ", ".join(found.allowed))), answer.body)
+
+    # Answers
+
+    def _answered(self, response: Response | None) -> None:
+        """The engine has an answer; or none, since the request was cancelled."""
+        head = self._head
+        if head is None or self._wire.closing is not None:
+            self._end()
+            return
+        if response is None:
+            response = self._server.service.render(_STOPS, self._request({}, b""), None)
+        body = response.body
+        if type(body) is bytes:
+            if not self._reading:
+                self.tell_time()
+            self._out.append(
+                self._wire.respond(
+                    response.status, response.headers, body, self._now, b"x-request-id: %b\r\n" % self._id.encode()
+                )
+            )
+            self._log_access(response.status, len(body))
+            self._end()
+            if not self._reading:
+                self._go_on(self._wire.feed(b"", self._now) if self._wire.waiting else [])
+        else:
+            self._asgi = asgi = AsgiConnection(self, head)
+            service = self._server.service
+            sending = send_response(
+                self._request({}, b""), response, service.render, service.responses, asgi.gone, asgi.send
+            )
+            self._send(sending)
+
+    def _send(self, sending: Any) -> None:
+        self._sending = self._server.service.loop.create_task(sending)
+        self._sending.add_done_callback(self._sent)
+
+    def _sent(self, task: asyncio.Task[None]) -> None:
+        """A streamed answer, or that of a mounted app, has come to its end."""
+        if not task.cancelled() and (problem := task.exception()) is not None:
+            _log.error("request %s: it could not be answered", self._id, exc_info=problem)
+        self._sending = None
+        self.tell_time()
+        if self._asgi is not None and not self._asgi.complete:
+            self._wire.abort()
+        status, size = (0, 0) if self._asgi is None else (self._asgi.status, self._asgi.size)
+        if self._head is not None:
+            self._log_access(status, size)
+        self._end()
+        self._go_on(self._wire.feed(b"", self._now) if self._wire.waiting else [])
+
+    def _end(self) -> None:
+        """The request is over."""
+        self._head = self._asgi = self._body = self._pipeline = None
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.close()
+
+    def _refuse(self, refused: Refused) -> None:
+        if self._exchange is not None:
+            self._exchange.cancel("the client broke a rule")
+        if not self._id or self._head is None:
+            self._id = self._server.request_id()
+        self._out.append(self._wire.refuse(refused, self._now, self._id))
+        self._log_access(refused.status, 0)
+        self._end()
+
+    def _upgrade(self, head: Head) -> None:
+        """Another protocol takes the connection, and reads the head again."""
+        server = self._server
+        assert server.websockets is not None
+        self._flush()
+        text = self._wire.take_over()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        server.discard(self)
+        protocol = server.websockets(self)
+        self._head = None
+        protocol.connection_made(self._transport)
+        protocol.data_received(text)
+        self._transport.set_protocol(protocol)
+
+    # Writing
+
+    @property
+    def wire(self) -> Connection:
+        """The connection's state."""
+        return self._wire
+
+    def scope(self) -> dict[str, Any]:
+        """What all ASGI scopes of this connection have in common."""
+        server, transport, head = self._server, self._transport, self._head
+        assert head is not None
+        peer, own = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
+        client = (server.client_address.of(peer[0], head.headers), peer[1]) if isinstance(peer, tuple) else None
+        return {
+            "asgi": {"version": "3.0", "spec_version": "2.4"},
+            "scheme": "https" if server.secure else "http",
+            "client": client,
+            "server": own[:2] if isinstance(own, tuple) else (own, None),
+        }
+
+    def write(self, data: bytes) -> None:
+        """For answers that are sent in pieces."""
+        if data:
+            self._out.append(data)
+        if not self._reading:
+            self._flush()
+
+    async def written(self) -> None:
+        """Wait while the client has too much to read."""
+        if self._writing is not None:
+            await asyncio.shield(self._writing)
+
+    def _flush(self) -> None:
+        out, transport, wire = self._out, self._transport, self._wire
+        if out:
+            self._out = []
+            if not transport.is_closing():
+                transport.write(out[0] if len(out) == 1 else b"".join(out))
+        if wire.closing is not None and self._sending is None:
+            self._close(wire.closing)
+            return
+        deadline = wire.deadline
+        if deadline is not None and deadline < self._timer_at:
+            self._watch()
+        if self._paused or not wire.wants_data:
+            self.mind_reading()
+
+    def _close(self, closing: Closing) -> None:
+        transport = self._transport
+        if transport.is_closing():
+            return
+        if closing is Closing.LINGER and self._wire.deadline is not None:
+            if transport.can_write_eof():
+                transport.write_eof()
+            self._watch()
+            return
+        if self._unwritten is None:
+            self._unwritten = self._server.call_later(self._server.write_timeout, self._too_slow)
+        transport.close()
+
+    def mind_reading(self) -> None:
+        """Read only as long as what is read can be used."""
+        transport, asgi = self._transport, self._asgi
+        pause = self._writing is not None or not self._wire.wants_data or (asgi is not None and asgi.full)
+        if pause != self._paused and not transport.is_closing():
+            self._paused = pause
+            if pause:
+                transport.pause_reading()
+                self._wire.hold(self._now)
+            else:
+                transport.resume_reading()
+                self.tell_time()
+                self._wire.release(self._now)
+
+    # Time
+
+    def tell_time(self) -> float:
+        """Read the clock: seconds."""
+        self._now = self._server.engine.clock() / 1e9
+        return self._now
+
+    def _watch(self) -> None:
+        """Look again when the wire's deadline has passed; it moves, and this timer only follows when it has to."""
+        deadline = self._wire.deadline
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._timer_at = _NEVER
+        if deadline is not None:
+            self._timer_at = deadline
+            self._timer = self._server.call_later(max(0.0, deadline - self._now), self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        self._timer_at = _NEVER
+        self.tell_time()
+        self._go_on(self._wire.expire(self._now))
+        if self._timer is None and not self._transport.is_closing():
+            self._watch()
+
+    def _too_slow(self) -> None:
+        self._transport.abort()
+
+    def _unused(self) -> None:
+        """The server stops, and nothing has come for a while."""
+        if self._wire.idle and self._head is None and not self._transport.is_closing():
+            self._transport.close()
+
+    def _log_access(self, status: int, size: int) -> None:
+        log = self._server.access_log
+        if log is not None:
+            log.add(self._client, self._head, self._id, status, size, self._started_ns)

@@ -1,0 +1,141 @@
+"""What the HTTP connections of one process share: the site and its service, limits, ids, the log, and their end."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import socket
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from zerver_runtime.reactor.effector import CallLater, Handle
+
+from ..site import AsgiApp, Mount
+from ..wire import Limits, Writer
+from .access_log import AccessLog
+from .client_address import ClientAddress
+from .service import Service
+
+if TYPE_CHECKING:
+    from .http_protocol import HttpProtocol
+
+__all__ = ["HttpServer"]
+
+_QUIET = 1.0  # seconds after which, at a stop, a connection without a request counts as unused
+
+
+class HttpServer:
+    """Serves a site over HTTP/1.1 on one loop. All calls on that loop's thread."""
+
+    def __init__(
+        self,
+        service: Service,
+        mounted: dict[str, AsgiApp],
+        websockets: Callable[[Any], asyncio.Protocol] | None,
+        access_log: AccessLog | None,
+        *,
+        limits: Limits,
+        write_timeout: float,
+        client_address: ClientAddress,
+        secure: bool,
+        call_later: CallLater,
+    ) -> None:
+        """``mounted``: the app of each mount, by path. ``websockets`` makes the protocol that an upgrade goes to, from
+        the connection's own; ``None`` refuses upgrades. ``write_timeout``: seconds in which a client has to read what
+        waits for it. ``secure``: whether connections come through TLS."""
+        self.service = service
+        self.engine = service.engine
+        self.site = service.site
+        self.match = self.site.router.match
+        self.mounted = mounted
+        self.websockets = websockets
+        self.access_log = access_log
+        self.limits = limits
+        self.write_timeout = write_timeout
+        self.client_address = client_address
+        self.secure = secure
+        self.call_later = call_later
+        self.writer = Writer(time.time())
+        self.stopping = False
+        self._connections: set[HttpProtocol] = set()
+        self._prefix = os.urandom(6).hex()
+        self._serial = itertools.count(1)
+        self._accepting: set[asyncio.Task[Any]] = set()
+        self._empty: asyncio.Future[None] | None = None
+        self._ticking: Handle | None = None
+        self._tick()
+
+    def request_id(self) -> str:
+        """A new one; unique among all processes."""
+        return f"{self._prefix}{next(self._serial):06x}"
+
+    def accept(self, connection: socket.socket, tls: Any = None) -> None:
+        """Serve a connection, which is accepted already."""
+        from .http_protocol import HttpProtocol
+
+        task = self.service.loop.create_task(
+            self.service.loop.connect_accepted_socket(lambda: HttpProtocol(self), connection, ssl=tls)
+        )
+        self._accepting.add(task)
+        task.add_done_callback(self._accepted)
+
+    def add(self, connection: HttpProtocol) -> None:
+        """A connection has begun."""
+        self._connections.add(connection)
+        if self.stopping:
+            connection.stop(_QUIET)
+
+    def discard(self, connection: HttpProtocol) -> None:
+        """A connection has ended, or has gone to another protocol."""
+        self._connections.discard(connection)
+        if not self._connections and self._empty is not None and not self._empty.done():
+            self._empty.set_result(None)
+
+    def mount(self, path: str) -> Mount | None:
+        """The mount that a path is below, if any."""
+        for mount in self.site.mounts:
+            if path == mount.path or path.startswith(mount.path + "/"):
+                return mount
+        return None
+
+    async def drain(self, seconds: float) -> None:
+        """Let each connection end after its next answer, and those that have no request soon; at most so long. Then cut
+        what is left."""
+        self.stopping = True
+        for connection in list(self._connections):
+            connection.stop(min(_QUIET, seconds))
+        if self._accepting:
+            await asyncio.wait(self._accepting)
+        if not await self._emptied(seconds):
+            for connection in list(self._connections):
+                connection.abort("the server stops")
+            await self._emptied(1.0)
+
+    def close(self) -> None:
+        """After :meth:`drain`."""
+        if self._ticking is not None:
+            self._ticking.cancel()
+        if self.access_log is not None:
+            self.access_log.close()
+
+    def __len__(self) -> int:
+        """Connections."""
+        return len(self._connections)
+
+    async def _emptied(self, seconds: float) -> bool:
+        if self._connections:
+            self._empty = self.service.loop.create_future()
+            await asyncio.wait((self._empty,), timeout=seconds)
+        return not self._connections
+
+    def _accepted(self, task: asyncio.Task[Any]) -> None:
+        self._accepting.discard(task)
+        if not task.cancelled():
+            task.exception()  # the client had gone, or spoke no TLS: nobody is there to be told
+
+    def _tick(self) -> None:
+        now = time.time()
+        self.writer.tick(now)
+        self._ticking = self.call_later(1.001 - now % 1, self._tick)  # just after the second begins
