@@ -132,9 +132,8 @@ class ComputeWorker:
         self._working_for = scheduler
         result = call(name, arguments)
         for output in (sys.stdout, sys.stderr):
-            with contextlib.suppress(
-                AttributeError, OSError, ValueError
-            ):  # the function may have closed or replaced it
+            # The function may have closed or replaced it.
+            with contextlib.suppress(AttributeError, OSError, ValueError):
                 output.flush()
         self._send(scheduler, words.Returned(number, result, self._elsewhere(scheduler)))
         self._working_for = None
