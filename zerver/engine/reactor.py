@@ -165,7 +165,7 @@ class Exchange:
 
     __slots__ = (
         "_answered", "_background", "_behind", "_closed", "_driving", "_dropped", "_engine", "_exiting", "_inbox",
-        "_queued_ns", "_scope", "_tickets", "_timer", "_waits", "killed", "run",
+        "_queued_ns", "_scope", "_take_out", "_tickets", "_timer", "_waits", "killed", "run",
     )  # fmt: skip
 
     def __init__(self, engine: ReactorEngine, run: Execution, answered: Answered) -> None:
@@ -180,6 +180,7 @@ class Exchange:
         self._scope: Scope | None = None  # of its effects; None before the first
         self._tickets: dict[tuple[int, int], Ticket | None] | None = None
         self._timer: Handle | None = None  # of the deadline, while it waits
+        self._take_out: Callable[[], bool] | None = None  # a step that waits for a thread; it may run already
         # What outlives the answer.
         self._background: deque[DetachEffect] | None = None  # to be begun, one after another
         self._behind: tuple[int, int] | None = None  # the one that was
@@ -320,6 +321,10 @@ class Exchange:
             timer.cancel()
         if self._answered is not None:
             self._respond(None)  # it was cancelled
+        take_out, self._take_out = self._take_out, None
+        if take_out is not None and take_out():
+            self._drive(Refused(_BUSY))  # nobody needs its step any more
+            return
         if self._background:
             self._next_in_background()
         if self._closed:
@@ -392,16 +397,17 @@ class Exchange:
     def _run_elsewhere(self, work: RunStep) -> None:
         engine = self._engine
         lane: Lane = "blocks" if engine.mode == "pool" else engine.moved.get(_key(work.step), "blocks")
-        begun = engine.tasks.run_on_thread(
+        self._take_out = engine.tasks.run_on_thread(
             "burns" if lane == "burns" else "blocks",
             functools.partial(run_step, work),
             functools.partial(self._step_back, work),
         )
-        if begun is None:
+        if self._take_out is None:
             self._put(Refused(_BUSY), CONTINUE)
 
     def _step_back(self, work: RunStep, result: Measured | None) -> None:
         engine = self._engine
+        self._take_out = None
         if result is None:
             self._now(Refused(Error(ErrorKind.OVERLOADED, "the server stops", retry_after=1.0)))
             return
