@@ -63,7 +63,7 @@ class ChunkedBody:
         one. More than ``most`` bytes of content are one."""
         while self._state is not _State.DONE:
             going_on = _READERS[self._state](self, data, at, most, pieces)
-            if isinstance(going_on, Refused):
+            if not isinstance(going_on, int):
                 return at, going_on
             if going_on == 0:
                 break
@@ -75,7 +75,7 @@ class ChunkedBody:
     def _size(self, data: Buffer, at: int, most: int | None, pieces: list[bytes]) -> int | Refused:
         room = self._limits.chunk_extension_bytes - self._extensions
         end = self._end(Unit(LINE, _DIGITS + room + len(LINE), _BAD_SIZE, _EXTENSIONS), data, at)
-        if isinstance(end, Refused) or not end:
+        if not isinstance(end, int) or not end:
             return end
         match = _SIZE_LINE.fullmatch(data, at, end)
         if match is None:
@@ -110,7 +110,7 @@ class ChunkedBody:
 
     def _trailer(self, data: Buffer, at: int, most: int | None, pieces: list[bytes]) -> int | Refused:
         end = self._end(self._trailers, data, at)
-        if isinstance(end, Refused) or not end:
+        if not isinstance(end, int) or not end:
             return end
         block = bytes(data[at:end])
         if block.count(LINE) - 1 > self._limits.trailer_count:

@@ -18,6 +18,7 @@ _ONCE = frozenset({b"host", b"content-length", b"transfer-encoding"})
 # llhttp reads fields after a request line; the real one is read elsewhere, and more strictly.
 _LINE = b"GET / HTTP/1.1\r\n"
 _DIGITS = b"0123456789"
+_OPTIONS = {option: frozenset([option]) for option in (b"", b"keep-alive", b"close")}  # Connection, as a rule
 
 
 class Fields(msgspec.Struct, frozen=True, gc=False):
@@ -65,7 +66,7 @@ def split_fields(block: bytes) -> Pairs | None:
     except HttpParserError:
         return None
     pairs = collector.pairs
-    return tuple(pairs) if len(pairs) == block.count(b"\r\n") - 1 else None
+    return tuple(pairs) if len(pairs) == block.count(b"\n") - 1 else None
 
 
 def read_fields(block: bytes) -> Fields | Refused:
@@ -92,9 +93,10 @@ def read_fields(block: bytes) -> Fields | Refused:
     length = _length(known)
     if isinstance(length, Refused):
         return length
-    connection = frozenset([option.strip(b" \t") for option in known.get(b"connection", b"").lower().split(b",")])
-    upgrade = known.get(b"upgrade", b"").lower() if b"upgrade" in connection else b""
-    return Fields(pairs, host is not None, connection, length, known.get(b"expect", b"").lower(), upgrade)
+    connection = known.get(b"connection", b"").lower()
+    options = _OPTIONS.get(connection) or frozenset([option.strip(b" \t") for option in connection.split(b",")])
+    upgrade = known.get(b"upgrade", b"").lower() if b"upgrade" in options else b""
+    return Fields(pairs, host is not None, options, length, known.get(b"expect", b"").lower(), upgrade)
 
 
 def _length(known: dict[bytes, bytes]) -> int | Refused | None:

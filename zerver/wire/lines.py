@@ -12,9 +12,12 @@ __all__ = ["BLOCK", "LINE", "Buffer", "Unit", "unit_end"]
 
 Buffer = bytes | bytearray
 
-# VCHAR, SP, HTAB and obs-text: all that may stand in a line (RFC 9110 section 5.5).
-_TEXT = bytes([0x09, *range(0x20, 0x7F), *range(0x80, 0x100)])
-# What may not: controls, and CR or LF alone (RFC 9112 section 2.2). A CR at the very end may yet become a line end.
+# Lines in which there is only VCHAR, SP, HTAB and obs-text (RFC 9110 section 5.5), whole.
+_TEXT = rb"[\t\x20-\x7e\x80-\xff]"
+_GOOD_LINE = re.compile(_TEXT + rb"*+\r\n")
+_GOOD_BLOCK = re.compile(rb"(?:" + _TEXT + rb"++\r\n)*+\r\n")
+# What may not stand in a line: controls, and CR or LF alone (RFC 9112 section 2.2). A CR at the very end may yet become
+# a line end.
 _CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\r[^\n]|(?<!\r)\n")
 
 LINE = b"\r\n"
@@ -34,17 +37,20 @@ class Unit(msgspec.Struct, frozen=True):
 def unit_end(unit: Unit, data: Buffer, at: int, seen: int) -> int | Refused:
     """Where the unit that begins at ``at`` ends; 0 if that has not come yet. Nothing was wrong with its first ``seen``
     bytes, and they do not end it. The verdict is that on the first byte that allows one, so that it is the same
-    however the bytes are cut; and each byte is looked at once."""
+    however the bytes are cut; and each byte is looked at once or twice."""
     ends = unit.ends
-    if ends is BLOCK and data.startswith(LINE, at):
-        return at + 2
+    if not seen:
+        whole = (_GOOD_LINE if ends is LINE else _GOOD_BLOCK).match(data, at, at + unit.most)
+        if whole is not None:
+            return whole.end()
+    elif ends is BLOCK and data.startswith(LINE, at):  # of which the CR had come before
+        return at + len(LINE)
     stop = min(len(data), at + unit.most)
     found = data.find(ends, max(at, at + seen - len(ends) + 1), stop)
     if found >= 0:
         stop = found + len(ends)
-    new = bytes(data[max(at, at + seen - 1) : stop])  # the last byte seen may be a CR that the next one makes bare
-    controls = new.translate(None, _TEXT)
-    if controls and controls != LINE * new.count(LINE) and _CONTROL.search(new):
+    newest = max(at, at + seen - 1)  # the last byte seen may be a CR that the next one makes bare
+    if _CONTROL.search(bytes(data[newest:stop])):
         return unit.control
     if found >= 0:
         return stop
