@@ -19,12 +19,12 @@ from zerver.execution import Phase
 from zerver.interpreter import run_step
 from zerver.signals import (
     CancelEffect,
+    Refused,
     ReportBug,
     RunStep,
     StepAwaits,
     StepOverran,
     StepRaised,
-    Refused,
     StepReturned,
 )
 from zerver_runtime.outcome import Outcome

@@ -2,144 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import permutations, product
-from typing import Any, Literal, NamedTuple, Never, get_args
+from typing import Any, Never, get_args
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from interpreter_driver import Driver, effect, failed, indexes, need, ok
+from interpreter_driver import Driver, effect, failed, indexes, ok
+from join_contract import SLOTS, A, B, C, Case, Form, Reads, cases, contract, forms, seen_by, steps_of, value, what
 
-from zerver import Continue, CtxView, Decision, Done, Effect, Error, Need, Slot, step
+from zerver import CtxView, Decision, Done, Effect, Error, Need, Slot, step
 from zerver.execution import Phase
 from zerver.signals import CancelEffect, DetachEffect, Respond, Settled, StartEffect
-from zerver_runtime.reactor.join import Join, Mode, check
-
-
-class A(Slot[str]):
-    """Of effect 0."""
-
-
-class B(Slot[str]):
-    """Of effect 1."""
-
-
-class C(Slot[str]):
-    """Of effect 2."""
-
-
-class D(Slot[str]):
-    """Of effect 3."""
-
-
-class E(Slot[str]):
-    """Of effect 4."""
-
-
-class F(Slot[str]):
-    """Of effect 5."""
-
-
-SLOTS: tuple[type[Slot[str]], ...] = (A, B, C, D, E, F)
-Reads = A | B | C | D | E | F
-
-Form = Literal["then", "next", "async"]
-
-
-class Case(NamedTuple):
-    """A Need, and the order and outcomes in which its effects settle if nothing stops them."""
-
-    required: tuple[bool, ...]
-    join: Join
-    mode: Mode
-    detach: bool
-    order: tuple[int, ...]
-    successes: tuple[bool, ...]
-    """By effect, not by order."""
-
-
-class Expected(NamedTuple):
-    """What the contract says of a case."""
-
-    moment: int
-    """After how many settlements it resolves."""
-    fails_with: int | None
-    """The effect whose error the request fails with; ``None``: it goes on."""
-
-
-def contract(case: Case) -> Expected:
-    """Section 3 of the contract, read row by row, each row as "the first moment at which ..."."""
-    size = len(case.required)
-    for moment in range(size + 1):
-        settled = case.order[:moment]
-        good = [index for index in settled if case.successes[index]]
-        bad_required = [index for index in settled if not case.successes[index] and case.required[index]]
-        match case.join:
-            case "all":
-                if bad_required:
-                    return Expected(moment, bad_required[0])
-                if moment == size:
-                    return Expected(moment, None)
-            case "all_required":
-                if bad_required:
-                    return Expected(moment, bad_required[0])
-                if all(index in good for index in range(size) if case.required[index]):
-                    return Expected(moment, None)
-            case "any":
-                if moment == 1 or size == 0:
-                    return Expected(moment, None)
-            case "first_success":
-                if good:
-                    return Expected(moment, None)
-                if moment == size:
-                    return Expected(moment, min(bad_required, default=None))
-    raise AssertionError("every Need resolves in the end")
-
-
-def what(index: int) -> str:
-    return f"effect {index} failed"
-
-
-def driver_of(case: Case, form: Form, seen: list[Any]) -> Driver:
-    """The case as an app would write it, in each form; ``seen`` takes what runs after the Need sees."""
-    effects = [effect(SLOTS[index], required=required) for index, required in enumerate(case.required)]
-
-    def look(ctx: CtxView[Reads]) -> None:
-        seen.append([ctx.optional(slot) for slot in SLOTS[: len(effects)]])
-        seen.append([error.what for error in ctx.errors])
-        assert ctx.last_error == (ctx.errors[-1] if ctx.errors else None)
-
-    def ask_then(ctx: CtxView[Never, Reads]) -> Decision:
-        return Need(effects, mode=case.mode, join=case.join, then=show, detach=case.detach)
-
-    def ask(ctx: CtxView[Never, Reads]) -> Decision:
-        return Need(effects, mode=case.mode, join=case.join, detach=case.detach)
-
-    async def ask_async(ctx: CtxView[Reads, Reads]) -> Decision:
-        asking: Any = need
-        given = await asking(*effects, mode=case.mode, join=case.join, detach=case.detach)
-        look(ctx)
-        seen.append([given] if len(effects) == 1 else list(given))
-        return Continue()
-
-    def show(ctx: CtxView[Reads]) -> Decision:
-        look(ctx)
-        return Continue()
-
-    def end(ctx: CtxView) -> Decision:
-        return Done.text("resumed")
-
-    steps = {"then": (ask_then, end), "next": (ask, show, end), "async": (ask_async, end)}
-    return Driver(*steps[form])
+from zerver_runtime.reactor.join import Join, Mode
 
 
 def hold_against_the_contract(case: Case, form: Form) -> None:
     size = len(case.required)
     expected = contract(case)
     seen: list[Any] = []
-    driver = driver_of(case, form, seen)
-    background = [index for index in range(size) if case.detach and not case.required[index]]
+    driver = Driver(*steps_of(case, form, seen))
+    background = case.background
     dropped = 0
 
     def noise(index: int, *, need: int | None = None) -> None:
@@ -176,29 +58,24 @@ def hold_against_the_contract(case: Case, form: Form) -> None:
         assert driver.slots == {}, "nothing is written before the resolution"
         makes_noise(moment)
         index = case.order[moment]
-        actions = driver.settle(index, ok(f"value {index}") if case.successes[index] else failed(what(index)))
+        actions = driver.settle(index, ok(value(index)) if case.successes[index] else failed(what(index)))
 
-    in_time = sorted(case.order[: expected.moment])
-    left = [index for index in range(size) if index not in in_time]
     assert indexes(actions, StartEffect) == ([*range(size)] if expected.moment == 0 and case.mode == "parallel" else [])
-    assert indexes(actions, CancelEffect) == [index for index in left if index not in background]
-    assert indexes(actions, DetachEffect) == [index for index in left if index in background]
+    assert indexes(actions, CancelEffect) == expected.cancelled
+    assert indexes(actions, DetachEffect) == expected.detached
     assert driver.in_flight == {}
     assert [type(action) for action in actions][-1] is Respond
     assert driver.phase is Phase.ENDED
 
-    values = {SLOTS[index].__name__: f"value {index}" for index in in_time if case.successes[index]}
-    errors = [what(index) for index in in_time if not case.successes[index]]
-    assert [error.what for error in driver.run.state.errors] == errors
+    assert [error.what for error in driver.run.state.errors] == [what(index) for index in expected.errors]
+    assert seen == seen_by(case, form, expected)
     if expected.fails_with is None:
         assert driver.body == b"resumed"
-        assert list(driver.slots.items()) == list(values.items()), "written in the order of the declaration"
-        found = [values.get(slot.__name__) for slot in SLOTS[:size]]
-        assert seen == [found, errors, found] if form == "async" else [found, errors]
+        written = [(SLOTS[index].__name__, given) for index, given in expected.values.items()]
+        assert list(driver.slots.items()) == written, "written in the order of the declaration"
     else:
         assert (driver.status, driver.body) == (502, what(expected.fails_with).encode())
         assert driver.slots == {}, "nothing is written when the Need fails"
-        assert seen == []
     for index in range(-1, size + 1):
         noise(index)
     assert driver.bugs == []
@@ -207,25 +84,14 @@ def hold_against_the_contract(case: Case, form: Form) -> None:
         noise(index)
 
 
-def cases(size: int, join: Join, mode: Mode) -> Iterator[Case]:
-    """Every Need of this size, with every history in which all of its effects settle."""
-    orders = list(permutations(range(size))) if mode == "parallel" else [tuple(range(size))]
-    for required in product((True, False), repeat=size):
-        for detach in (False, True):
-            if check(required, join, mode, detach) is None:
-                for order, successes in product(orders, product((True, False), repeat=size)):
-                    yield Case(required, join, mode, detach, order, successes)
-
-
 @pytest.mark.parametrize("size", range(4))
 @pytest.mark.parametrize("mode", get_args(Mode))
 @pytest.mark.parametrize("join", get_args(Join))
 def test_every_history_of_up_to_three_effects_ends_as_the_contract_says(join: Join, mode: Mode, size: int) -> None:
     """Whatever else comes in between: duplicates, late ones, ones that nobody asked for."""
-    forms: tuple[Form, ...] = ("then", "next", "async") if size else ("then", "next")
     held = 0
     for number, case in enumerate(cases(size, join, mode)):
-        for form in forms if size < 3 else (forms[number % 3],):
+        for form in forms(size) if size < 3 else (forms(size)[number % 3],):
             hold_against_the_contract(case, form)
             held += 1
     assert held

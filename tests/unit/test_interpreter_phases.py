@@ -22,6 +22,7 @@ from zerver.signals import (
     Closed,
     DeadlinePassed,
     Input,
+    Refused,
     Respond,
     RunStep,
     Settled,
@@ -29,7 +30,6 @@ from zerver.signals import (
     StartEffect,
     StepAwaits,
     StepRaised,
-    Refused,
     StepReturned,
 )
 from zerver_runtime.reactor.join import Join, Mode, check
