@@ -319,10 +319,10 @@ def _follow(run: Execution, pending: PendingNeed, verdict: Verdict, actions: _Ac
         actions.append(StartEffect(pending.id, index, effect, background))
     if verdict.state == "pending":
         return None
+    _trace(run, EventKind.JoinSatisfied, "", detail=verdict.state)
     _let_go(run, pending, verdict.cancel, verdict.detach, actions)
     outcomes = pending.outcomes
     run.state.errors = tuple([_error(one) for one in outcomes if one is not None and type(one) is not Success])
-    _trace(run, EventKind.JoinSatisfied, "", detail=verdict.state)
     if verdict.failed is not None:
         late = run.around.clock() >= run.state.deadline_ns
         _close_coroutine(pending.coroutine, actions)

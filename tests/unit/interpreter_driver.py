@@ -11,8 +11,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import UUID
+
+from causal_trace import Event
 
 from zerver.context import Sources
 from zerver.effect import Effect
@@ -45,17 +47,6 @@ from zerver_runtime.outcome import Failure, Outcome, Success
 __all__ = ["Driver", "Event", "FakeSources", "effect", "failed", "need", "ok", "render"]
 
 SECOND = 1_000_000_000
-
-
-class Event(NamedTuple):
-    """One event of the trace."""
-
-    kind: EventKind
-    at_ns: int
-    name: str
-    need: int
-    effect: int
-    detail: Any
 
 
 class FakeSources:

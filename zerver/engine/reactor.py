@@ -368,8 +368,11 @@ class Exchange:
     def _detach(self, action: DetachEffect) -> None:
         """Let it go on in the background. One that was not begun is, after those before it."""
         self._engine.live.add(self)
-        if self._dropped or (self._tickets and (action.need, action.effect) in self._tickets):
+        place = (action.need, action.effect)
+        if self._dropped or (self._tickets and place in self._tickets):
             return
+        if any(type(one) is Settled and (one.need, one.effect) == place for one in self._inbox or ()):
+            return  # it has settled, and the request has not yet heard of it
         if self._background is None:
             self._background = deque()
         self._background.append(action)
