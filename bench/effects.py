@@ -44,7 +44,7 @@ class _NextRound:
 
 
 def _step(family: str, count: int) -> Callable[[CtxView], Decision]:
-    effects = [Effect(family=family, op="do", target=family, args=None, idempotent=True) for _ in range(count)]
+    effects: list[Effect[Any]] = [Effect(family=family, op="do", target=family, args=None, idempotent=True) for _ in range(count)]
 
     def end(ctx: CtxView) -> Decision:
         return Done.empty()
@@ -63,6 +63,7 @@ async def _requests(service: Service, pipeline: Pipeline, n: int) -> None:
         answered: asyncio.Future[Response | None] = loop.create_future()
         exchange = service.engine.begin(pipeline, request, service.engine.clock(), answered.set_result)
         response = await answered
+        assert exchange is not None
         exchange.close()
         assert response is not None
         assert response.status == 204, response

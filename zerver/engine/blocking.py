@@ -264,18 +264,18 @@ class Exchange:
         place = (what.need, what.effect)
         pending = True
 
-        def settled(attempt: int, outcome: Outcome) -> None:
+        def settled(ticket: Ticket | None, outcome: Outcome) -> None:
             nonlocal pending
             pending = False
             self._tickets.pop(place, None)
-            self._settled(Settled(*place, attempt, outcome))
+            self._settled(Settled(*place, 1 if ticket is None else ticket.attempt, outcome))
 
         try:
             ticket = self._engine.dispatcher.start(what.what, self._scope, deadline, settled, (self.run, what))
         except Exception as problem:  # made wrongly: its target is no text, say
             told = f"{what.what.label}: it cannot be performed"
             _log.error("request %s: %s", self.run.state.request.id, told, exc_info=problem)
-            settled(1, Failure(Error(ErrorKind.INTERNAL, told)))
+            settled(None, Failure(Error(ErrorKind.INTERNAL, told)))
             return
         if pending:
             self._tickets[place] = ticket

@@ -19,9 +19,10 @@ _log = logging.getLogger("zerver")
 
 
 class Answered(Protocol):
-    """Takes the answer, once; ``None`` when the request was cancelled. It may be called before ``begin`` returns."""
+    """Takes the answer, once; ``None`` when the request was cancelled. It may be called before ``begin`` returns, and
+    then may say that the answer is out: whoever sends it has nothing more to do with the request."""
 
-    def __call__(self, response: Response | None, /) -> object: ...
+    def __call__(self, response: Response | None, /) -> bool | None: ...
 
 
 class Exchange(Protocol):
@@ -105,8 +106,9 @@ class Engine(Protocol):
         """Nanoseconds of the engine's monotonic clock."""
         ...
 
-    def begin(self, pipeline: Pipeline, request: Request, started_ns: int, answered: Answered) -> Exchange:
-        """Begin to answer a request that began to arrive at ``started_ns``; its deadline counts from there."""
+    def begin(self, pipeline: Pipeline, request: Request, started_ns: int, answered: Answered) -> Exchange | None:
+        """Begin to answer a request that began to arrive at ``started_ns``; its deadline counts from there. ``None``:
+        it is over already, as ``answered`` said that the answer is out."""
         ...
 
     def close(self) -> None:

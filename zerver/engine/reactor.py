@@ -64,6 +64,7 @@ _log = logging.getLogger("zerver")
 
 _MOST = 64  # inputs that one request takes in one turn
 _READING_NS = 10_000_000  # a reading of the thread's clock is good for so long; it costs a system call
+_START, _CLOSED = Start(), Closed()
 _BUSY = Error(ErrorKind.OVERLOADED, "the server is busy; try again later", retry_after=1.0)
 
 
@@ -106,16 +107,24 @@ class ReactorEngine:
         self._thread_read = (0, 0)  # at `_thread_read_ns` of the clock
         self._thread_read_ns = -_READING_NS if mode == "adaptive" else sys.maxsize
 
-    def begin(self, pipeline: Pipeline, request: Request, started_ns: int, answered: Answered) -> Exchange:
-        """Begin to answer a request that began to arrive at ``started_ns``; its deadline counts from there."""
+    def begin(self, pipeline: Pipeline, request: Request, started_ns: int, answered: Answered) -> Exchange | None:
+        """See :meth:`Engine.begin`."""
         seconds = self.deadline if pipeline.deadline is None else pipeline.deadline
         run = Execution(pipeline.steps, request, self.around, started_ns, started_ns + int(seconds * 1e9))
-        exchange = Exchange(self, run, answered)
-        if self.tasks.idle:
-            self.read_thread(started_ns)
-            exchange.start()
-        else:
+        if not self.tasks.idle:
+            exchange = Exchange(self, run, answered)
             exchange.queue()
+            return exchange
+        self.read_thread(started_ns)
+        actions = _advance(run, _START)
+        if len(actions) == 1 and type(actions[0]) is Respond:
+            # The straight way: it has asked for nothing, so there is nothing to keep an exchange for.
+            if answered(actions[0].response) and not run.state.exits:
+                advance(run, _CLOSED)
+                return None
+            return Exchange(self, run, None)
+        exchange = Exchange(self, run, answered)
+        exchange.carry_on(actions)
         return exchange
 
     def close(self) -> None:
@@ -168,11 +177,11 @@ class Exchange:
         "_queued_ns", "_scope", "_take_out", "_tickets", "_timer", "_waits", "killed", "run",
     )  # fmt: skip
 
-    def __init__(self, engine: ReactorEngine, run: Execution, answered: Answered) -> None:
+    def __init__(self, engine: ReactorEngine, run: Execution, answered: Answered | None) -> None:
         self._engine = engine
         self.run = run
         self.killed = False
-        self._answered: Answered | None = answered  # until it was called
+        self._answered = answered  # until it was called
         self._driving = False  # actions are being carried out; what comes meanwhile waits in the inbox
         self._waits = False  # it is in the task system's queue
         self._queued_ns = 0  # when it was queued to begin; 0 once it has begun
@@ -189,10 +198,6 @@ class Exchange:
         self._exiting = False  # exit callbacks run
 
     # Beginning
-
-    def start(self) -> None:
-        """Run it now."""
-        self._drive(Start())
 
     def queue(self) -> None:
         """Run it in its turn; refuse it if there is no room, or when its turn comes too late."""
@@ -222,7 +227,7 @@ class Exchange:
                 self._refuse()
                 return
             self._queued_ns = 0
-            self._drive(Start())
+            self._drive(_START)
         elif self._inbox:
             self._drive(self._inbox.popleft())
 
@@ -250,24 +255,21 @@ class Exchange:
         self._inbox.appendleft(event)
 
     def _drive(self, event: Input) -> None:
-        """Feed an input, carry out what comes of it, and go on with what that has settled: a loop and no recursion."""
+        """Feed an input, and carry out what comes of it."""
+        self.carry_on(_advance(self.run, event))
+
+    def carry_on(self, actions: list[Action]) -> None:
+        """Carry out actions, and go on with what that has settled: a loop and no recursion."""
         run, engine = self.run, self._engine
         self._driving = True
         left = _MOST
         while True:
-            # Steps have no loop: what asks for one must fail here as it does in the blocking engine.
-            loop = events._get_running_loop()
-            events._set_running_loop(None)
-            try:
-                actions = advance(run, event)
-            finally:
-                events._set_running_loop(loop)
             for action in actions:
                 self._carry_out(action)
             left -= 1
             if not self._inbox or not left:
                 break
-            event = self._inbox.popleft()
+            actions = _advance(run, self._inbox.popleft())
         self._driving = False
         if self._inbox and not self._waits:
             self._wait(CONTINUE)
@@ -447,13 +449,13 @@ class Exchange:
             if run.state.exits:
                 self._exiting = True
                 submitted = self._engine.afterwards.submit(
-                    functools.partial(advance, run, Closed()), self._on_loop(self._exited)
+                    functools.partial(advance, run, _CLOSED), self._on_loop(self._exited)
                 )
                 if submitted is not None:
                     self._engine.live.add(self)
                     return
                 self._exiting = False
-            for action in advance(run, Closed()):
+            for action in advance(run, _CLOSED):
                 self._carry_out(action)
         if run.phase is Phase.CLOSED and not self._tickets and not self._background:
             self._engine.live.discard(self)
@@ -482,6 +484,16 @@ class Exchange:
 
     def __repr__(self) -> str:
         return f"<Exchange of {self.run!r}>"
+
+
+def _advance(run: Execution, event: Input) -> list[Action]:
+    """Advance without a running loop: a step that asks for one must fail here as it does in the blocking engine."""
+    loop = events._get_running_loop()
+    events._set_running_loop(None)
+    try:
+        return advance(run, event)
+    finally:
+        events._set_running_loop(loop)
 
 
 def _key(step: CompiledStep) -> _Key:

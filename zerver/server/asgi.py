@@ -178,6 +178,7 @@ class AsgiServer:
     ) -> None:
         answered: asyncio.Future[Response | None] = service.loop.create_future()
         exchange = service.engine.begin(pipeline, request, started_ns, answered.set_result)
+        assert exchange is not None  # set_result does not say that the answer is out
         gone = asyncio.ensure_future(_disconnected(receive))
         stops = Error(ErrorKind.OVERLOADED, "the server stops", retry_after=1.0)
         sending = False

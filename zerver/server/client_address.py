@@ -22,14 +22,15 @@ class ClientAddress:
         names = list(trusted)
         self._unix = "unix" in names
         self._networks = [ipaddress.ip_network(one) for one in names if one != "unix"]
-        self._any = bool(names)
+        self.any = bool(names)
+        """Whether there are any."""
 
     def of(self, peer: str, headers: Sequence[tuple[bytes, bytes]]) -> str:
         """The client's address. ``peer`` is that of the connection, empty for a Unix socket.
 
         Of ``X-Forwarded-For`` the last address that no trusted proxy has: what is before it anybody may have written.
         """
-        if not self._any or not self._trusts(peer):
+        if not self._trusts(peer):
             return peer
         hops = [hop.strip() for name, value in headers if name == b"x-forwarded-for" for hop in value.split(b",")]
         client = peer

@@ -94,9 +94,9 @@ class HttpProtocol(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """See ``asyncio.Protocol``."""
-        self._started_ns = self._server.engine.clock()
-        self._now = self._started_ns / 1e9
-        self._go_on(self._wire.feed(data, self._now))
+        self._started_ns = self._server.clock()
+        self._now = now = self._started_ns / 1e9
+        self._go_on(self._wire.feed(data, now))
 
     def eof_received(self) -> bool:
         """The client has closed its side; what it has asked for is answered nevertheless."""
@@ -162,17 +162,13 @@ class HttpProtocol(asyncio.Protocol):
         """Act on events, and go on with what waits behind an answer. What is answered meanwhile is written at once."""
         wire = self._wire
         self._reading = True
-        while True:
+        while events:
             for event in events:
                 if type(event) is Head:
                     self._begin(event)
                 else:
                     self._more(event)
-            if not wire.waiting or wire.closing is not None:
-                break
-            events = wire.feed(b"", self._now)
-            if not events:
-                break
+            events = wire.feed(b"", self._now) if wire.waiting and wire.closing is None else []
         self._reading = False
         self._flush()
 
@@ -181,7 +177,7 @@ class HttpProtocol(asyncio.Protocol):
         self._head = head
         self._id = server.request_id()
         found = server.match(head.method, head.path)
-        if type(found) is Match:
+        if isinstance(found, Match):
             if head.length == 0:
                 self._run(found.endpoint, found.params, b"")
             else:
@@ -211,7 +207,8 @@ class HttpProtocol(asyncio.Protocol):
                 self._asgi.feed_end()
             elif self._pipeline is not None:
                 body, self._body = b"".join(self._body or ()), None
-                self._run(*self._pipeline, body)
+                (pipeline, params), self._pipeline = self._pipeline, None
+                self._run(pipeline, params, body)
         elif type(event) is Refused:
             self._refuse(event)
         elif type(event) is Closed:
@@ -219,23 +216,18 @@ class HttpProtocol(asyncio.Protocol):
             self._transport.close()
 
     def _run(self, pipeline: Pipeline, params: Any, body: bytes) -> None:
-        server = self._server
-        self._pipeline = None
-        request = self._request(params, body)
-        exchange = server.engine.begin(pipeline, request, self._started_ns, self._answered)
-        if self._head is None or self._sending is not None:
-            # Answered already.
-            if self._sending is None:
-                exchange.close()
-            else:
-                self._exchange = exchange
+        exchange = self._server.begin(pipeline, self._request(params, body), self._started_ns, self._answered)
+        if exchange is None:
+            return
+        if self._head is None:
+            exchange.close()  # it was answered at once, and has exit callbacks
         else:
             self._exchange = exchange
 
     def _request(self, params: Any, body: bytes) -> Request:
-        head = self._head
+        head, proxies = self._head, self._server.client_address
         assert head is not None
-        client = self._server.client_address.of(self._client, head.headers)
+        client = proxies.of(self._client, head.headers) if proxies.any else self._client
         return Request(head.method, head.path, head.query, head.headers, body, client, self._id, params)
 
     def _without_route(self, found: MethodMismatch | None) -> Response:
@@ -253,34 +245,33 @@ class HttpProtocol(asyncio.Protocol):
 
     # Answers
 
-    def _answered(self, response: Response | None) -> None:
-        """The engine has an answer; or none, since the request was cancelled."""
-        head = self._head
-        if head is None or self._wire.closing is not None:
+    def _answered(self, response: Response | None) -> bool:
+        """The engine has an answer; or none, since the request was cancelled. Whether it is out already."""
+        head, server, wire = self._head, self._server, self._wire
+        if head is None or wire.closing is not None:
             self._end()
-            return
+            return True
         if response is None:
-            response = self._server.service.render(_STOPS, self._request({}, b""), None)
+            response = server.service.render(_STOPS, self._request({}, b""), None)
         body = response.body
         if type(body) is bytes:
+            now = self._now if self._reading else self.tell_time()
+            more = b"x-request-id: %b\r\n" % self._id.encode()
+            self._out.append(wire.respond(response.status, response.headers, body, now, more))
+            if server.access_log is not None:
+                server.access_log.add(self._client, head, self._id, response.status, len(body), self._started_ns)
+            self._head = None
+            if self._exchange is not None:
+                self._end()
             if not self._reading:
-                self.tell_time()
-            self._out.append(
-                self._wire.respond(
-                    response.status, response.headers, body, self._now, b"x-request-id: %b\r\n" % self._id.encode()
-                )
-            )
-            self._log_access(response.status, len(body))
-            self._end()
-            if not self._reading:
-                self._go_on(self._wire.feed(b"", self._now) if self._wire.waiting else [])
-        else:
-            self._asgi = asgi = AsgiConnection(self, head)
-            service = self._server.service
-            sending = send_response(
-                self._request({}, b""), response, service.render, service.responses, asgi.gone, asgi.send
-            )
-            self._send(sending)
+                self._go_on(wire.feed(b"", now) if wire.waiting else [])
+            return True
+        self._asgi = asgi = AsgiConnection(self, head)
+        service = server.service
+        self._send(
+            send_response(self._request({}, b""), response, service.render, service.responses, asgi.gone, asgi.send)
+        )
+        return False
 
     def _send(self, sending: Any) -> None:
         self._sending = self._server.service.loop.create_task(sending)
@@ -365,11 +356,11 @@ class HttpProtocol(asyncio.Protocol):
             await asyncio.shield(self._writing)
 
     def _flush(self) -> None:
-        out, transport, wire = self._out, self._transport, self._wire
+        out, wire = self._out, self._wire
         if out:
-            self._out = []
-            if not transport.is_closing():
-                transport.write(out[0] if len(out) == 1 else b"".join(out))
+            if not self._transport.is_closing():
+                self._transport.write(out[0] if len(out) == 1 else b"".join(out))
+            out.clear()
         if wire.closing is not None and self._sending is None:
             self._close(wire.closing)
             return

@@ -48,7 +48,8 @@ class HttpServer:
         self.service = service
         self.engine = service.engine
         self.site = service.site
-        self.match = self.site.router.match
+        # As attributes of this they are found at once.
+        self.match, self.begin, self.clock = self.site.router.match, self.engine.begin, self.engine.clock
         self.mounted = mounted
         self.websockets = websockets
         self.access_log = access_log
