@@ -16,7 +16,7 @@ import sys
 from asyncio import events
 from collections import deque
 from collections.abc import Callable, Container
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, cast
 
 import msgspec
 
@@ -344,18 +344,20 @@ class Exchange:
         # The dispatcher may settle it before it returns.
         tickets[place] = None
         try:
-            ticket = engine.dispatcher.start(
-                start.what, self._scope, deadline, functools.partial(self._settled, start), (self.run, start)
-            )
+            ticket = engine.dispatcher.start(start.what, self._scope, deadline, self._settled, (self.run, start))
         except Exception as problem:  # made wrongly: its target is no text, say
             told = f"{start.what.label}: it cannot be performed"
             _log.error("request %s: %s", self.run.state.request.id, told, exc_info=problem)
-            self._settled(start, 1, Failure(Error(ErrorKind.INTERNAL, told)))
+            self._take(start, 1, Failure(Error(ErrorKind.INTERNAL, told)))
             return
         if place in tickets:
             tickets[place] = ticket
 
-    def _settled(self, start: StartEffect | DetachEffect, attempt: int, outcome: Outcome) -> None:
+    def _settled(self, ticket: Ticket, outcome: Outcome) -> None:
+        _, start = cast("tuple[Execution, StartEffect | DetachEffect]", ticket.tag)
+        self._take(start, ticket.attempt, outcome)
+
+    def _take(self, start: StartEffect | DetachEffect, attempt: int, outcome: Outcome) -> None:
         place = (start.need, start.effect)
         if self._tickets:
             self._tickets.pop(place, None)

@@ -17,7 +17,8 @@ from uuid import UUID, uuid4
 
 from zerver_runtime.outcome import Failure, Outcome, Success
 from zerver_runtime.reactor.budget import RetryBudget
-from zerver_runtime.reactor.dispatcher import Dispatcher, Scope
+from zerver_runtime.reactor.dispatcher import Dispatcher, Scope, Ticket
+from zerver_runtime.reactor.loop import Timers
 from zerver_runtime.reactor.task_system import TaskSystem
 from zerver_runtime.reactor.threads import ThreadPool
 
@@ -52,6 +53,7 @@ class Service:
     """What serves an app on one loop. All calls on that loop's thread. ``trace`` takes the events of all requests."""
 
     def __init__(self, site: Site, config: Config, loop: asyncio.AbstractEventLoop, trace: Trace | None = None) -> None:
+        self.site = site
         self.config = config
         self.loop = loop
         self.mount_states: dict[str, dict[str, Any]] = {}
@@ -65,13 +67,14 @@ class Service:
         self._own_effectors = site.effectors
         built_in = built_in_effectors(config, self._calls)
         own = {kind: _OnLoop(driver, loop) for kind, driver in site.effectors.items()}
+        self._timers = Timers(loop)
         self._dispatcher = Dispatcher(
             {**built_in, **own},
             policy_for=policies(config.effects),
             interpret=_interpret,
             faults=_LoggingFaults(),
             clock=time.monotonic,
-            call_later=loop.call_later,
+            call_later=self._timers.call_later,
             random=random.random,
             observe=None if trace is None else effect_observer(trace),
         )
@@ -109,14 +112,14 @@ class Service:
 
     def abandon(self) -> None:
         """Let go of everything without the loop, which may be closed already."""
-        for part in (self.engine, self._calls, self.responses):
+        for part in (self.engine, self._timers, self._calls, self.responses):
             part.close()
 
     async def perform(self, effect: Effect[Any]) -> Any:
         """See :meth:`App.perform`."""
         settled: asyncio.Future[Outcome] = self.loop.create_future()
 
-        def done(attempt: int, outcome: Outcome) -> None:
+        def done(ticket: Ticket, outcome: Outcome) -> None:
             if not settled.done():
                 settled.set_result(outcome)
 
@@ -160,7 +163,7 @@ class Service:
             bound=steps.queue, size=steps.size, waiting=steps.queue,
         )  # fmt: skip
         return ReactorEngine(
-            tasks, loop.call_later, self.responses, self._dispatcher, around, deadline, self._new_scope,
+            tasks, self._timers.call_later, self.responses, self._dispatcher, around, deadline, self._new_scope,
             mode=steps.mode, budget=steps.step_budget_ms / 1000,
         )  # fmt: skip
 

@@ -23,66 +23,88 @@ was told to cancel, and has not called `done`, still uses what the place stands 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from ..outcome import Failure, Outcome, Success
-from .breaker import Permit, Result
+from .breaker import Breaker, Permit, Result
+from .budget import RetryBudget
 from .effector import Effect, Effector, Handle, Policy
 from .surroundings import Surroundings
 from .target import Target
 
-__all__ = ["Asker", "Attempt"]
+__all__ = ["Attempt", "Scope"]
 
 Phase: TypeAlias = Literal["new", "queued", "granted", "starting", "answered", "running", "abandoned", "over"]
+_STARTING: Phase = "starting"  # typed so that nobody takes it for granted after the call of start()
 
 
-class Asker(Protocol):
-    """Whose attempt it is."""
+class Scope:
+    """What the effects of one request share: its retries, and (by identity) its share of each bulkhead."""
 
-    @property
-    def effect(self) -> Effect: ...
-    @property
-    def scope(self) -> object:
-        """The request; it owns a share of the bulkhead."""
-        ...
+    __slots__ = ("budget",)
 
-    @property
-    def policy(self) -> Policy: ...
-    @property
-    def deadline(self) -> float | None: ...
+    def __init__(self, budget: RetryBudget | None = None) -> None:
+        self.budget = RetryBudget() if budget is None else budget
 
-    def ended(self, outcome: Outcome) -> None:
-        """The attempt is over or abandoned, with this outcome. At most once, and not after `abandon`."""
-        ...
+    def __repr__(self) -> str:
+        return f"<Scope {self.budget!r}>"
 
 
 class Attempt:
-    """Call `enter` once."""
+    """Call `enter` once. Who makes attempts says in a subclass what `ended` does, and what observers are shown.
+
+    Nearly every attempt enters, begins, is answered and ends: that path takes few calls, since an effect costs little
+    else.
+    """
 
     __slots__ = (
-        "_answer", "_around", "_asker", "_by_deadline", "_cancel", "_effector", "_permit", "_since", "_target",
-        "_timer", "phase",
+        "_answer", "_around", "_cancel", "_effector", "_permit", "_since", "_target", "_timer", "deadline", "effect",
+        "phase", "policy", "scope",
     )  # fmt: skip
 
-    def __init__(self, around: Surroundings, asker: Asker, effector: Effector, target: Target[Attempt]) -> None:
-        self._around = around
-        self._asker = asker
-        self._effector = effector
-        self._target = target
+    # Set by enter(), when it has found them.
+    _effector: Effector
+    _target: Target[Attempt]
+    _since: float  # when it entered; once it is started, when that was
+
+    def __init__(
+        self, around: Surroundings, effect: Effect, policy: Policy, scope: Scope, deadline: float | None
+    ) -> None:
+        self.effect = effect
+        self.policy = policy
+        self.scope = scope
+        self.deadline = deadline
+        """In seconds of the clock; None for a detached effect."""
         self.phase: Phase = "new"
-        self._since = 0.0  # when it entered; once it is started, when that was
+        self._around = around
         self._timer: Handle | None = None  # set in `queued` and `running` only
-        self._by_deadline = False  # whether the timer stands for the deadline
         self._permit: Permit | None = None  # taken from starting on, until it is recorded
         self._cancel: Callable[[], object] | None = None
         self._answer: object = None  # of the effector, kept in `answered` only
 
+    def ended(self, outcome: Outcome) -> None:
+        """The attempt is over or abandoned, with this outcome. Called at most once, not after `abandon`, and last: what
+        it does may use the dispatcher."""
+        raise NotImplementedError
+
+    @property
+    def told(self) -> object:
+        """What observers are shown as the one that makes this attempt."""
+        raise NotImplementedError
+
     def enter(self, now: float) -> None:
         """Begin, or wait in the bulkhead's queue; there at most for the time-out, counted from now on."""
-        asker, target = self._asker, self._target
-        if asker.deadline is not None and now >= asker.deadline:
+        around, effect = self._around, self.effect
+        effector = around.effectors.get(effect.family)
+        if effector is None:
+            self._fail(Failure(around.faults.unknown_family(effect)))
+            return
+        target = around.targets.get(effect.target, self.policy, now)
+        if self.deadline is not None and now >= self.deadline:
             self._past_deadline()
             return
+        self._effector = effector
+        self._target = target
         breaker = target.breaker
         if breaker is not None and breaker.state != "closed":
             # Asked here too: an effect must not queue for what would refuse it.
@@ -93,36 +115,39 @@ class Attempt:
         self._since = now
         bulkhead = target.bulkhead
         if bulkhead is not None:
-            effect = asker.effect
-            entered = bulkhead.enter(self, asker.scope, effect.priority == "batch")
+            entered = bulkhead.enter(self, self.scope, effect.priority == "batch")
             if entered == "queued":
                 self.phase = "queued"
                 self._arm(now)
                 return
             if entered == "full":
-                self._fail(Failure(self._around.faults.bulkhead_full(effect)))
+                self._fail(Failure(around.faults.bulkhead_full(effect)))
                 return
         self._begin(now)
 
     def done(self, outcome: Outcome) -> None:
         """For the effector. What comes late only frees the place; what comes twice is counted and dropped."""
-        phase = self.phase
-        around = self._around
+        phase, around = self.phase, self._around
         if phase == "running":
-            self._disarm()
+            timer = self._timer
+            if timer is not None:
+                self._timer = None
+                timer.cancel()
             self._cancel = None
             self._answered(outcome)
-            around.run()
         elif phase == "starting":
             self.phase = "answered"
             self._answer = outcome
+            return
         elif phase == "abandoned":
             self.phase = "over"
             around.late += 1
             self._let_go()
-            around.run()
         else:
             around.stray += 1
+            return
+        if around.work or around.waiting_for_idle:
+            around.run()
 
     def abandon(self, result: Result = "cancelled") -> None:
         """Nobody waits for it any more; `result` is what its breaker is told. Does not call `ended`."""
@@ -144,19 +169,18 @@ class Attempt:
             self.phase = "over"
             bulkhead = self._target.bulkhead
             assert bulkhead is not None  # whoever queues, queues there
-            bulkhead.remove(self, self._asker.scope)
+            bulkhead.remove(self, self.scope)
 
     def granted(self) -> None:
         """It has a place now; it begins when its turn comes."""
         self.phase = "granted"
         self._disarm()
-        self._around.work.append(self)
+        self._around.work.append(self._turn)
 
-    def proceed(self) -> None:
-        """Its turn has come."""
+    def _turn(self) -> None:
         if self.phase != "granted":
             return  # abandoned meanwhile
-        now, deadline = self._around.clock(), self._asker.deadline
+        now, deadline = self._around.clock(), self.deadline
         if deadline is not None and now >= deadline:
             self._give_back()
             self._past_deadline()
@@ -164,31 +188,23 @@ class Attempt:
         self._begin(now)
 
     def _begin(self, now: float) -> None:
-        around, asker, target = self._around, self._asker, self._target
-        observe = around.observe
-        if target.breaker is not None:
-            permit = target.breaker.allow(now)
-            if not isinstance(permit, Permit):
-                self._give_back()
-                self._refused(permit)
+        around, target = self._around, self._target
+        breaker, observe = target.breaker, around.observe
+        if breaker is not None:
+            if breaker.state == "closed":
+                self._permit = breaker.permit
+            elif not self._may_probe(breaker, now):
                 return
-            self._permit = permit
-            if permit.change is not None and observe is not None:
-                observe("BreakerStateChanged", asker, now, permit.change)
         if observe is not None:
-            observe("EffectStart", asker, now, now - self._since)
-        around.in_flight += 1
+            observe("EffectStart", self.told, now, now - self._since)
         target.in_flight += 1
         self._since = now
-        self.phase = "starting"
+        self.phase = _STARTING
         try:
-            cancel = self._effector.start(asker.effect, self.done)
+            cancel = self._effector.start(self.effect, self.done)
         except BaseException as problem:  # an effector may raise anything, and none of it may end the dispatcher
             self._start_raised(problem)
             return
-        self._started(cancel)
-
-    def _started(self, cancel: Callable[[], object] | None) -> None:
         phase = self.phase
         if phase == "answered":
             answer, self._answer = self._answer, None
@@ -196,11 +212,22 @@ class Attempt:
         elif phase == "starting":
             self.phase = "running"
             self._cancel = cancel
-            if self._asker.policy.timeout is not None or self._asker.deadline is not None:
-                self._arm(self._around.clock())
+            if self.deadline is not None or self.policy.timeout is not None:
+                self._arm(around.clock())
         elif phase == "abandoned":
             self._cancel = cancel
             self._call_cancel()
+
+    def _may_probe(self, breaker: Breaker, now: float) -> bool:
+        permit = breaker.allow(now)
+        if not isinstance(permit, Permit):
+            self._give_back()
+            self._refused(permit)
+            return False
+        self._permit = permit
+        if permit.change is not None and self._around.observe is not None:
+            self._around.observe("BreakerStateChanged", self.told, now, permit.change)
+        return True
 
     def _start_raised(self, problem: BaseException) -> None:
         phase, self.phase = self.phase, "over"
@@ -209,37 +236,37 @@ class Attempt:
             self._record("cancelled")
             self._let_go()
         if phase == "starting" or phase == "answered":
-            self._asker.ended(Failure(self._around.faults.crashed(self._asker.effect, problem)))
+            self.ended(Failure(self._around.faults.crashed(self.effect, problem)))
         else:
             self._around.report(problem)  # cancelled meanwhile: nobody would hear of it
 
-    def _answered(self, answer: object) -> None:
+    def _answered(self, answer: Any) -> None:
         self.phase = "over"
-        outcome = self._outcome(answer)
-        if self._permit is not None:
-            # A target that answers "no such thing" is well; only what a retry may cure speaks against it.
-            self._record("failure" if type(outcome) is Failure and outcome.retryable else "success")
-        self._let_go()
-        self._asker.ended(outcome)
-
-    def _outcome(self, answer: Any) -> Outcome:
-        """What the effector's answer comes to. It may be anything, as effectors and decoders may be the user's."""
-        around, effect = self._around, self._asker.effect
+        around, target = self._around, self._target
+        # It may be anything, as effectors and decoders may be the user's.
         try:
-            outcome = around.interpret(effect, answer.value) if type(answer) is Success else answer
-            if type(outcome) is Success or type(outcome) is Failure:
-                return outcome
-            found = type(outcome).__name__
-            raise TypeError(f"effect family {effect.family!r}: an outcome is a Success or a Failure, not a {found}")
+            outcome: Outcome = around.interpret(self.effect, answer.value) if type(answer) is Success else answer
+            if type(outcome) is not Success and type(outcome) is not Failure:
+                found = type(outcome).__name__
+                raise TypeError(
+                    f"effect family {self.effect.family!r}: an outcome is a Success or a Failure, not a {found}"
+                )
         except BaseException as problem:
-            return Failure(around.faults.crashed(effect, problem))
+            outcome = Failure(around.faults.crashed(self.effect, problem))
+        breaker = target.breaker
+        if breaker is not None:
+            # A target that answers "no such thing" is well; only what a retry may cure speaks against it.
+            failed = type(outcome) is Failure and outcome.retryable
+            if failed or breaker.state != "closed":
+                self._record("failure" if failed else "success")
+        self._let_go()
+        self.ended(outcome)
 
-    def _expired(self) -> None:
+    def _expired(self, by_deadline: bool) -> None:
         self._timer = None
-        around, asker = self._around, self._asker
-        effect, seconds = asker.effect, asker.policy.timeout
+        around, effect, seconds = self._around, self.effect, self.policy.timeout
         result: Result = "cancelled"
-        if self._by_deadline or seconds is None:
+        if by_deadline or seconds is None:
             # Says nothing of the target, which did not get the time that its policy grants.
             failure = Failure(around.faults.deadline(effect))
         elif self.phase == "queued":
@@ -249,20 +276,20 @@ class Attempt:
             failure = Failure(around.faults.timeout(effect, seconds), retryable=True)
             result = "failure"
         self.abandon(result)
-        asker.ended(failure)
+        self.ended(failure)
         around.run()
 
     def _refused(self, wait: float) -> None:
         self._target.refused += 1
-        error = self._around.faults.breaker_open(self._asker.effect, wait)
+        error = self._around.faults.breaker_open(self.effect, wait)
         self._fail(Failure(error, retry_after=wait))
 
     def _past_deadline(self) -> None:
-        self._fail(Failure(self._around.faults.deadline(self._asker.effect)))
+        self._fail(Failure(self._around.faults.deadline(self.effect)))
 
     def _fail(self, failure: Failure) -> None:
         self.phase = "over"
-        self._asker.ended(failure)
+        self.ended(failure)
 
     def _record(self, result: Result) -> None:
         permit, self._permit = self._permit, None
@@ -271,17 +298,16 @@ class Attempt:
             now = around.clock()
             change = breaker.record(permit, result, now)
             if change is not None and around.observe is not None:
-                around.observe("BreakerStateChanged", self._asker, now, change)
+                around.observe("BreakerStateChanged", self.told, now, change)
 
     def _let_go(self) -> None:
-        self._around.in_flight -= 1
         self._target.in_flight -= 1
         self._give_back()
 
     def _give_back(self) -> None:
         bulkhead = self._target.bulkhead
         if bulkhead is not None:
-            following = bulkhead.leave(self._asker.scope)
+            following = bulkhead.leave(self.scope)
             if following is not None:
                 following.granted()
 
@@ -291,13 +317,12 @@ class Attempt:
             self._around.guarded(cancel)
 
     def _arm(self, now: float) -> None:
-        timeout, deadline = self._asker.policy.timeout, self._asker.deadline
-        end = None if timeout is None else self._since + timeout
-        self._by_deadline = deadline is not None and (end is None or deadline < end)
-        if self._by_deadline:
-            end = deadline
+        timeout, end = self.policy.timeout, self.deadline
+        by_deadline = True
+        if timeout is not None and (end is None or self._since + timeout <= end):
+            end, by_deadline = self._since + timeout, False
         if end is not None:
-            self._timer = self._around.call_later(max(0.0, end - now), self._expired)
+            self._timer = self._around.call_later(max(0.0, end - now), self._expired, by_deadline)
 
     def _disarm(self) -> None:
         timer, self._timer = self._timer, None

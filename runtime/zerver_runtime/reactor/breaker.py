@@ -79,7 +79,7 @@ class BreakerStatistics(msgspec.Struct, frozen=True):
 class Breaker:
     """Belongs to one target. `now` is in seconds of one monotonic clock, in every call."""
 
-    __slots__ = ("_failures", "_generation", "_opened", "_permit", "_policy", "_probing", "_proved", "_since", "state")
+    __slots__ = ("_failures", "_generation", "_opened", "_policy", "_probing", "_proved", "_since", "permit", "state")
 
     def __init__(self, policy: BreakerPolicy) -> None:
         self._policy = policy
@@ -87,8 +87,9 @@ class Breaker:
         self.state: BreakerState = "closed"
         self._generation = 0
         self._opened = 0
+        self.permit = Permit(0)
+        """What `allow` gives in the closed state, where it need not be asked."""
         # Closed: when it failed last, oldest first. The deque drops what can no longer matter.
-        self._permit = Permit(0)
         self._failures: deque[float] = deque(maxlen=policy.failures)
         # Half-open: probes under way, and probes that succeeded.
         self._probing = 0
@@ -109,7 +110,7 @@ class Breaker:
     def allow(self, now: float) -> Permit | float:
         """A permit for one attempt; or, refused, the seconds after which one may be allowed."""
         if self.state == "closed":
-            return self._permit
+            return self.permit
         wait = self.refusal(now)
         if wait is not None:
             return wait
@@ -166,7 +167,7 @@ class Breaker:
         before = self.state
         after = self.state = _TRANSITIONS[before, cause]
         self._generation += 1
-        self._permit = Permit(self._generation)
+        self.permit = Permit(self._generation)
         self._failures.clear()
         self._probing = self._proved = 0
         if after == "open":

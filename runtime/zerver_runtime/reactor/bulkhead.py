@@ -88,6 +88,14 @@ class Bulkhead(Generic[E]):
     def leave(self, owner: Hashable) -> E | None:
         """An entry of `owner` gives its place back. What runs next, if anything: it has a place already."""
         self.in_flight -= 1
+        if not self._waiting:  # as nearly always; the rest below would come to the same
+            shares = self._shares
+            share = shares[owner] - 1
+            if share:
+                shares[owner] = share
+            else:
+                del shares[owner]
+            return None
         self._release_share(owner)
         if not self._queue:
             return None

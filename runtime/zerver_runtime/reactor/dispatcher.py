@@ -98,22 +98,23 @@ class Dispatcher:
         effect: Effect,
         scope: Scope,
         deadline: float | None,
-        settled: Callable[[int, Outcome], object],
+        settled: Callable[[Ticket, Outcome], object],
         tag: object = None,
     ) -> Ticket:
-        """Perform an effect. `settled(attempt, outcome)` is called once, unless the ticket is cancelled before.
+        """Perform an effect. `settled(ticket, outcome)` is called once, unless the ticket is cancelled before.
 
         scope: of the request. deadline: of the request, in seconds of the clock; None for a detached effect.
-        tag: kept on the ticket for observers, unread.
+        tag: kept on the ticket, unread: for `settled` and for observers.
         """
         around = self._around
         ticket = Ticket(around, effect, self._policy_for(effect), scope, deadline, settled, tag)
         now = around.clock()
-        around.pending += 1
+        around.started += 1
         if around.observe is not None:
             around.observe("ReactorEffectScheduled", ticket, now, None)
-        ticket.attempt_now(now)
-        around.run()
+        ticket.enter(now)
+        if around.work or around.waiting_for_idle:
+            around.run()
         return ticket
 
     @property

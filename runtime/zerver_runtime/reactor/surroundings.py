@@ -4,19 +4,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn
 
 from ..outcome import Outcome
 from .effector import CallLater, Effector, Event, Faults
 from .target import Targets
 
-__all__ = ["Surroundings", "Work"]
-
-
-class Work(Protocol):
-    """Something that is due, but not from within the call that made it so."""
-
-    def proceed(self) -> None: ...
+__all__ = ["Surroundings"]
 
 
 class Surroundings:
@@ -28,8 +22,8 @@ class Surroundings:
     """
 
     __slots__ = (
-        "call_later", "cancelled", "clock", "effectors", "faults", "in_flight", "interpret", "late", "observe",
-        "pending", "random", "retries", "running", "settled", "stray", "targets", "waiting_for_idle", "work",
+        "call_later", "cancelled", "clock", "effectors", "faults", "interpret", "late", "observe", "random", "retries",
+        "running", "settled", "started", "stray", "targets", "waiting_for_idle", "work",
     )  # fmt: skip
 
     def __init__(
@@ -50,23 +44,32 @@ class Surroundings:
         self.call_later = call_later
         self.random = random
         self.observe = observe
-        # Changed by tickets. `pending` of them are neither settled nor cancelled.
-        self.pending = 0
+        # Changed by dispatcher and tickets.
+        self.started = 0
         self.settled = 0
         self.cancelled = 0
         self.retries = 0
-        # Changed by attempts. `in_flight` were started and their effector has not let go.
-        self.in_flight = 0
+        # Changed by attempts.
         self.late = 0
         self.stray = 0
         self.targets: Targets[Any] = Targets()
-        # Appended to by both; worked off by run().
-        self.work: deque[Work] = deque()
+        # Appended to by both; worked off by run(). A ticket that settles when there is none takes the turn itself.
+        self.work: deque[Callable[[], object]] = deque()
         self.running = False
         self.waiting_for_idle: list[Callable[[], object]] = []
 
+    @property
+    def pending(self) -> int:
+        """Tickets that are neither settled nor cancelled."""
+        return self.started - self.settled - self.cancelled
+
+    @property
+    def in_flight(self) -> int:
+        """Attempts that were started and whose effector has not let go."""
+        return self.targets.in_flight
+
     def run(self) -> None:
-        """Do what is due. Every call from outside ends with this."""
+        """Do what is due. Every call from outside ends with this, if anything is."""
         if self.running:
             return
         work = self.work
@@ -74,7 +77,7 @@ class Surroundings:
             self.running = True
             try:
                 while work:
-                    work.popleft().proceed()
+                    work.popleft()()
             finally:
                 self.running = False
         if self.waiting_for_idle and not self.pending and not self.in_flight:

@@ -74,6 +74,11 @@ class Targets(Generic[E]):
             target = self._by_name[name] = Target(policy)
         return target
 
+    @property
+    def in_flight(self) -> int:
+        """Attempts at all of them whose effector has not let go. Counts them."""
+        return sum(target.in_flight for target in self._by_name.values())
+
     def statistics(self) -> dict[str, TargetStatistics]:
         return {name: target.statistics() for name, target in self._by_name.items()}
 

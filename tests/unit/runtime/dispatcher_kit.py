@@ -153,8 +153,8 @@ class World:
         then: Callable[[], object] = lambda: None,
         **fields: str,
     ) -> Ticket:
-        def settled(attempt: int, outcome: Outcome) -> None:
-            self.settled.append((name, attempt, outcome))
+        def settled(ticket: Ticket, outcome: Outcome) -> None:
+            self.settled.append((name, ticket.attempt, outcome))
             then()
 
         return self.dispatcher.start(Ask(name, **fields), scope or self.scope, deadline, settled, tag=name)
