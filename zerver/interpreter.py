@@ -107,23 +107,25 @@ def advance(run: Execution, event: Input) -> list[Action]:
 
 def run_step(work: RunStep) -> StepReturned | StepAwaits | StepRaised:
     """Run a step that was offloaded, on whatever thread this is called; the result is the next input."""
-    result = _call(work.step, work.view, work.coroutine, work.value)
+    coroutine = work.coroutine
+    if coroutine is None:
+        try:
+            coroutine = result = work.step.fn(work.view)
+        except BaseException as problem:
+            return StepRaised(problem)
+        if type(result) is not CoroutineType:
+            return StepReturned(result)
+    result = _resume(coroutine, work.value)
     return result if isinstance(result, (StepAwaits, StepRaised)) else StepReturned(result)
 
 
-def _call(step: CompiledStep, view: _View, coroutine: _Coroutine, value: Any) -> Any:
-    """Run a step, or go on with its coroutine. What it returned, or StepAwaits, or StepRaised."""
+def _resume(coroutine: CoroutineType[Any, Any, Any], value: Any) -> Any:
+    """Go on with an async step. What it returned, or StepAwaits, or StepRaised."""
     try:
-        if coroutine is None:
-            result = step.fn(view)
-            if type(result) is not CoroutineType:
-                return result
-            coroutine = result
-        try:
-            return StepAwaits(coroutine, coroutine.send(value))
-        except StopIteration as stop:
-            return stop.value
-    except BaseException as problem:  # a step may raise anything, and none of it may end the engine
+        return StepAwaits(coroutine, coroutine.send(value))
+    except StopIteration as stop:
+        return stop.value
+    except BaseException as problem:
         return StepRaised(problem)
 
 
@@ -159,7 +161,15 @@ def _run(run: Execution, following: _Next | None, actions: _Actions) -> None:
             run.phase, run.offloaded = OFFLOADED, RunStep(step, view, coroutine, value)
             actions.append(run.offloaded)
             return
-        result = _call(step, view, coroutine, value)
+        if coroutine is None:
+            try:
+                result = step.fn(view)
+            except BaseException as problem:  # a step may raise anything, and none of it may end the engine
+                result = StepRaised(problem)
+            if type(result) is CoroutineType:
+                result = _resume(result, None)
+        else:
+            result = _resume(coroutine, value)
         began, now = now, clock()
         if now - began > budget:
             actions.append(StepOverran(step, now - began))
@@ -174,9 +184,10 @@ def _take(run: Execution, step: CompiledStep, view: _View, result: Any, now: int
         asks = kind is StepAwaits and type(result.asked) is Asking
         outcome = "Need" if asks else kind.__name__  # the same trace, whichever way a step asks
         trace.record(_STEP_END, run.state.request.id, now, step.name, run.need_id, -1, outcome)
-    if kind is StepRaised and not isinstance(result.exception, BadInput):
-        _raised(run, step, result.exception, actions)
-    elif now >= run.state.deadline_ns:
+    if now >= run.state.deadline_ns:
+        if kind is StepRaised and not isinstance(result.exception, BadInput):
+            _raised(run, step, result.exception, actions)
+            return None
         if kind is StepAwaits:
             _close_coroutine(result.coroutine, actions)
         _fail(run, _deadline_error(run), actions)
@@ -184,15 +195,18 @@ def _take(run: Execution, step: CompiledStep, view: _View, result: Any, now: int
         run.position += 1
         return _NEXT_IN_PIPELINE
     elif kind is Done:
-        _trace(run, _DONE, step.name)
+        if trace is not None:
+            trace.record(_DONE, run.state.request.id, now, step.name, run.need_id, -1, None)
         _end(run, actions)
         actions.append(Respond(result.response))
     elif kind is Need:
         return _ask(run, step, view, result, None, False, actions)
     elif kind is Fail:
         _fail(run, Error(result.kind, result.what, result.key, result.detail, result.retry_after), actions)
-    elif kind is StepRaised:
+    elif kind is StepRaised and isinstance(result.exception, BadInput):
         _fail(run, result.exception.error, actions)
+    elif kind is StepRaised:
+        _raised(run, step, result.exception, actions)
     elif kind is StepAwaits and type(result.asked) is Asking:
         return _ask(run, step, view, result.asked.need, result.coroutine, result.asked.single, actions)
     elif kind is StepAwaits:
