@@ -17,7 +17,7 @@ PURE = (
     "zerver.step_source", "zerver.need", "zerver.request", "zerver.client_input", "zerver.codec", "zerver.execution",
     "zerver.interpreter", "zerver.signals", "zerver.pipeline", "zerver.routing", "zerver.path_template",
     "zerver.effects", "zerver.effect_results", "zerver.faults", "zerver.lax", "zerver.multipart",
-    "zerver.trace.events", "zerver.config.settings", "zerver.config.merge", "zerver.config.rules",
+    "zerver.wire", "zerver.trace.events", "zerver.config.settings", "zerver.config.merge", "zerver.config.rules",
     "zerver_runtime.outcome", "zerver_runtime.ids", "zerver_runtime.message", "zerver_runtime.reply",
     "zerver_runtime.mailbox", "zerver_runtime.discipline", "zerver_runtime.run_queue", "zerver_runtime.plain_data",
     "zerver_runtime.dead_letters", "zerver_runtime.behaviour", "zerver_runtime.ref", "zerver_runtime.cell",

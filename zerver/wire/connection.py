@@ -78,11 +78,11 @@ class Connection(Reader):
         return self.respond(refused.status, _PROBLEM, orjson.dumps(problem), now)
 
     def proceed(self) -> bytes:
-        """``100 Continue``, if the client waits for it (RFC 9110 section 10.1.1) and the body is not too large."""
-        head = self._head
-        if head is None or not head.expects_continue or self._answering is not _OWED or self._judged:
+        """``100 Continue``, once, if the client waits for it (RFC 9110 section 10.1.1) with a body of an allowed size."""
+        if not self._waits or self._answering is not _OWED or self._data or self._received or self._too_large():
             return b""
-        return b"" if self._data or self._too_large() else CONTINUE
+        self._waits = False
+        return CONTINUE
 
     def begin(self, status: int, fields: Texts, length: int | None = None) -> bytes:
         """The head of an answer that is sent in pieces, of ``length`` bytes in all if that is known. Without one it

@@ -1,7 +1,7 @@
 """What a connection tells: a closed set of frozen values.
 
-A request is ``Head``, then, where it has a body, any number of ``Body`` and one ``End``. ``Refused`` and ``Closed`` end
-the connection: no event follows.
+A request is ``Head``, then, where it has a body, any number of ``Body`` and one ``End``. After ``Refused`` comes
+nothing but ``Closed``, and after that nothing.
 """
 
 from __future__ import annotations

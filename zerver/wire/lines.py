@@ -49,8 +49,8 @@ def unit_end(unit: Unit, data: Buffer, at: int, seen: int) -> int | Refused:
     found = data.find(ends, max(at, at + seen - len(ends) + 1), stop)
     if found >= 0:
         stop = found + len(ends)
-    newest = max(at, at + seen - 1)  # the last byte seen may be a CR that the next one makes bare
-    if _CONTROL.search(bytes(data[newest:stop])):
+    # The last byte seen may be a CR that the next one makes bare. What is before the unit is no part of it.
+    if data.startswith(b"\n", at) or _CONTROL.search(data, max(at, at + seen - 1), stop):
         return unit.control
     if found >= 0:
         return stop

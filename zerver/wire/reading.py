@@ -81,7 +81,7 @@ class Reader:
     __slots__ = (
         "_answering", "_at", "_block", "_block_unit", "_chunked", "_data", "_eof", "_head", "_held", "_judged", "_keep",
         "_last", "_left", "_limits", "_line", "_line_unit", "_pairs", "_reading", "_received", "_seen", "_since",
-        "_skipped", "body_limit", "closing", "deadline",
+        "_skipped", "_waits", "body_limit", "closing", "deadline",
     )  # fmt: skip
 
     deadline: float | None
@@ -116,6 +116,7 @@ class Reader:
         self._left = 0
         self._chunked: ChunkedBody | None = None
         self._received = 0
+        self._waits = False  # the client does, to be told to go on
         self._since = now
         self._held: float | None = None
         # Shared with the answering side, which takes a request over when its head is read.
@@ -330,6 +331,7 @@ class Reader:
     def _with_body(self, head: Head, now: float) -> list[Event]:
         events = self._whole(head)
         self._judged = False
+        self._waits = head.expects_continue
         self._received = 0
         self._since = now
         self._held = None
@@ -345,6 +347,7 @@ class Reader:
 
     def _body_ends(self) -> list[Event]:
         self._chunked = None
+        self._waits = False
         self._reading = _WHOLE
         self.deadline = None
         return [END]
