@@ -144,6 +144,8 @@ def test_every_setting_can_be_set_by_a_variable(path: str) -> None:
             "effects.kv": "sqlite:///k.db",
             "reactor.continuation_pool.mode": "pool",
             "reactor.compute_pool.size": 3,
+            "schedulers.performance": 3,
+            "server.trusted_proxies": ["10.0.0.0/8", "unix"],
         }
         other = others.get(path, "elsewhere")
     text = other if isinstance(other, str) else json.dumps(other)
@@ -389,6 +391,12 @@ MISTAKES = [
     ({"server": {"uds": "/" * 108}}, 'server.uds = "' + "/" * 76 + "...: must be a string of 1 to 107"),
     ({"server": {"grace": -1}}, "server.grace = -1: must be a number from 0 to 86400"),
     ({"server": {"log_level": "loud"}}, 'server.log_level = "loud": must be one of '),
+    (
+        {"server": {"trusted_proxies": "::1"}},
+        'server.trusted_proxies = "::1": must be a list, each of it a string of 1',
+    ),
+    ({"server": {"trusted_proxies": ["10.0.0.1/8"]}}, "server.trusted_proxies: 10.0.0.1/8 has host bits set; each is "),
+    ({"schedulers": {"performance": 0}}, f"schedulers.performance = 0: {WHOLE} 1 to 1024 or null"),
     ({"limits": {"deadline": 0}}, "limits.deadline = 0: must be a number above 0, at most 86400"),
     ({"limits": {"deadline": float("nan")}}, "limits.deadline = NaN: must be a number above 0, at most 86400"),
     ({"limits": {"deadline": 1e999}}, "limits.deadline = Infinity: must be a number above 0, at most 86400"),
@@ -641,6 +649,8 @@ def leaf(kind: msgspec.inspect.Type) -> st.SearchStrategy[Any]:
             return st.sampled_from(values)
         case msgspec.inspect.BoolType():
             return st.booleans()
+        case msgspec.inspect.ListType():
+            return st.lists(st.sampled_from(["10.0.0.0/8", "::1", "unix"]), max_size=2)
         case _:
             return st.just("sqlite:///a.db")
 

@@ -77,6 +77,8 @@ def allowed(kind: inspect.Type) -> str:
             return f"a number above {low}, at most {high}"
         case inspect.StrType(max_length=high):
             return f"a string of 1 to {high} characters, no control characters"
+        case inspect.ListType(item_type=kind):
+            return f"a list, each of it {allowed(kind)}"
         case inspect.LiteralType(values=values):
             return "one of " + ", ".join(str(value) for value in values)
         case _:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Iterable, Iterator, Mapping
 
 from zerver.config.problem import ConfigError, choices, shown
-from zerver.config.settings import EffectsConfig
+from zerver.config.settings import EffectsConfig, ServerConfig
 
-__all__ = ["LATER", "effects_problems", "engine_enabled", "sqlite_path"]
+__all__ = ["LATER", "effects_problems", "engine_enabled", "server_problems", "sqlite_path"]
 
 # Sections that a later version reads. To accept them before would be to promise something.
 LATER: Mapping[tuple[str, ...], str] = {
-    ("schedulers",): "it serves from one process",
     ("trace",): "it keeps no traces",
     ("effects", "timeouts", "cache"): "it has no cache effects",
     ("effects", "timeouts", "file"): "it has no file effects",
@@ -55,6 +55,19 @@ def sqlite_path(url: str) -> str:
     if "?" in rest or "#" in rest:
         raise ValueError("must have a plain path after sqlite:///; options are set in effects.sqlite")
     return rest[1:]
+
+
+def server_problems(server: ServerConfig) -> Iterator[tuple[tuple[str, ...], str]]:
+    """As :func:`effects_problems`."""
+    for name in server.trusted_proxies:
+        try:
+            if name != "unix":
+                ipaddress.ip_network(name)
+        except ValueError as error:
+            yield (
+                ("server", "trusted_proxies"),
+                f": {error}; each is an address, a network such as 10.0.0.0/8, or unix",
+            )
 
 
 def effects_problems(effects: EffectsConfig) -> Iterator[tuple[tuple[str, ...], str]]:

@@ -25,6 +25,7 @@ __all__ = [
     "PoolConfig",
     "ReactorConfig",
     "RetryConfig",
+    "SchedulersConfig",
     "ServerConfig",
     "SqliteConfig",
     "TargetConfig",
@@ -33,10 +34,12 @@ __all__ = [
 
 Port = Annotated[int, Meta(ge=0, le=65_535)]
 Threads = Annotated[int, Meta(ge=1, le=1_024)]
+Processes = Annotated[int, Meta(ge=1, le=1_024)]
 Attempts = Annotated[int, Meta(ge=1, le=100)]
 Count = Annotated[int, Meta(ge=1, le=1_000_000)]
 CountOrZero = Annotated[int, Meta(ge=0, le=1_000_000)]
 Bytes = Annotated[int, Meta(ge=0, le=2**40)]
+Size = Annotated[int, Meta(ge=16, le=2**40)]
 # A day is past any sensible time-out, and below what threading and SQLite (int32 milliseconds) are able to wait.
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 SecondsOrZero = Annotated[float, Meta(ge=0, le=86_400)]
@@ -53,6 +56,9 @@ class ServerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     ``port`` 0 takes any free one. ``uds``, the path of a Unix socket, wins over host and port. ``grace`` is how many
     seconds requests in flight may take to finish at a stop.
+
+    ``tls_cert``, a PEM file, has clients come through TLS; ``tls_key`` is that of its key, unless that is in it, too.
+    ``trusted_proxies``: addresses, networks, or ``unix``, whose ``X-Forwarded-For`` is believed.
     """
 
     host: Text = "127.0.0.1"
@@ -60,6 +66,16 @@ class ServerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     uds: SocketPath | None = None
     grace: SecondsOrZero = 10.0
     log_level: Literal["critical", "error", "warning", "info", "debug"] = "info"
+    tls_cert: Text | None = None
+    tls_key: Text | None = None
+    trusted_proxies: list[Text] = []
+
+
+class SchedulersConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The processes of the reactor engine under ``zerver serve``. ``performance`` of them accept and answer requests;
+    None is as many as there are CPUs that may be used."""
+
+    performance: Processes | None = None
 
 
 class PoolConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -119,11 +135,27 @@ class LimitsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     ``body_bytes``: more is 413. ``deadline``: seconds until 504. ``retry_budget``: retries over all effects of the
     request.
+
+    The others are limits of a connection, where the reactor engine reads HTTP itself: bytes and counts of what makes up
+    a request (414, 431, 413), bytes of pipelined requests that may wait for their turn, and seconds: for a head, for a
+    body (beside one second for each ``body_rate`` bytes), without a request, and for a client to read its answer.
     """
 
     body_bytes: Bytes = 1024 * 1024
     deadline: Seconds = 30.0
     retry_budget: CountOrZero = 10
+    request_line_bytes: Size = 8 * 1024
+    header_count: Count = 100
+    header_bytes: Size = 32 * 1024
+    chunk_extension_bytes: Bytes = 4 * 1024
+    trailer_count: CountOrZero = 32
+    trailer_bytes: Bytes = 8 * 1024
+    pipeline_bytes: Size = 64 * 1024
+    head_timeout: Seconds = 10.0
+    body_timeout: Seconds = 30.0
+    body_rate: Size = 1024
+    keep_alive: Seconds = 75.0
+    write_timeout: Seconds = 30.0
 
 
 class SqliteConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -229,16 +261,19 @@ class EffectsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class ObservabilityConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``debug`` shows tracebacks to clients: never in production. ``access_log``: a line of log for each request."""
+    """``debug`` shows tracebacks to clients: never in production. ``access_log``: a line of log for each request.
+    ``health`` answers ``/healthz`` and ``/readyz`` where the app has no such route."""
 
     debug: bool = False
     access_log: bool = True
+    health: bool = False
 
 
 class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything that can be set, by section."""
 
     server: ServerConfig = ServerConfig()
+    schedulers: SchedulersConfig = SchedulersConfig()
     reactor: ReactorConfig = ReactorConfig()
     limits: LimitsConfig = LimitsConfig()
     effects: EffectsConfig = EffectsConfig()
