@@ -393,7 +393,7 @@ MISTAKES = [
     ({"server": {"log_level": "loud"}}, 'server.log_level = "loud": must be one of '),
     (
         {"server": {"trusted_proxies": "::1"}},
-        'server.trusted_proxies = "::1": must be a list, each of it a string of 1',
+        'server.trusted_proxies = "::1": must be a list, each of it a string',
     ),
     ({"server": {"trusted_proxies": ["10.0.0.1/8"]}}, "server.trusted_proxies: 10.0.0.1/8 has host bits set; each is "),
     ({"schedulers": {"performance": 0}}, f"schedulers.performance = 0: {WHOLE} 1 to 1024 or null"),
