@@ -119,7 +119,12 @@ class ReactorEngine:
         actions = _advance(run, _START)
         if len(actions) == 1 and type(actions[0]) is Respond:
             # The straight way: it has asked for nothing, so there is nothing to keep an exchange for.
-            if answered(actions[0].response) and not run.state.exits:
+            try:
+                out = answered(actions[0].response)
+            except Exception as problem:  # of whoever sends it, and still has to close the request
+                out = None
+                _log.error("request %s: its answer could not be taken", request.id, exc_info=problem)
+            if out and not run.state.exits:
                 advance(run, _CLOSED)
                 return None
             return Exchange(self, run, None)
@@ -457,7 +462,7 @@ class Exchange:
                     self._engine.live.add(self)
                     return
                 self._exiting = False
-            for action in advance(run, _CLOSED):
+            for action in _advance(run, _CLOSED):
                 self._carry_out(action)
         if run.phase is Phase.CLOSED and not self._tickets and not self._background:
             self._engine.live.discard(self)
@@ -466,11 +471,9 @@ class Exchange:
 
     def _exited(self, actions: list[Action] | None, problem: BaseException | None) -> None:
         self._exiting = False
-        if problem is not None or actions is None:
-            _log.error("request %s: exit callbacks did not run", self.run.state.request.id, exc_info=problem)
         for action in actions or ():
             self._carry_out(action)
-        self._finish()
+        self._finish()  # if the pool was closed before they ran, they run now
 
     def _on_loop(self, callback: Callable[..., object]) -> Callable[..., object]:
         loop = asyncio.get_running_loop()
