@@ -78,7 +78,7 @@ class Connection(Reader):
         return self.respond(refused.status, _PROBLEM, orjson.dumps(problem), now)
 
     def proceed(self) -> bytes:
-        """``100 Continue``, once, if the client waits for it (RFC 9110 section 10.1.1) with a body of an allowed size."""
+        """``100 Continue``, once, if the client waits for it (RFC 9110 section 10.1.1) with a body that is allowed."""
         if not self._waits or self._answering is not _OWED or self._data or self._received or self._too_large():
             return b""
         self._waits = False

@@ -33,8 +33,8 @@ VALID = [
 # What smuggling is made of.
 SHARDS = st.sampled_from(
     [
-        b"\r\n", b"\r", b"\n", b"\r\n\r\n", b"\n\n", b"\r\n ", b"\0", b"\x0b", b" ", b"\t", b":", b",", b";", b"#", b"%",
-        b"0", b"-", b"+", b"x", b"\xff", b"HTTP/1.1", b"HTTP/1.0", b"GET / HTTP/1.1\r\n", b"Host: b\r\n",
+        b"\r\n", b"\r", b"\n", b"\r\n\r\n", b"\n\n", b"\r\n ", b"\0", b"\x0b", b" ", b"\t", b":", b",", b";", b"#",
+        b"%", b"0", b"-", b"+", b"x", b"\xff", b"HTTP/1.1", b"HTTP/1.0", b"GET / HTTP/1.1\r\n", b"Host: b\r\n",
         b"Content-Length: 5\r\n", b"Content-Length: 0\r\n", b"Transfer-Encoding: chunked\r\n", b" chunked",
         b"Transfer-Encoding: identity\r\n", b"Connection: close\r\n", b"0\r\n\r\n", b"1\r\nZ\r\n",
     ]
