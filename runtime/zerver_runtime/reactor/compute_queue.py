@@ -5,15 +5,17 @@ A task waits, then runs on one worker, then settles: once, whatever happens to i
     state       leaves it when                          for
     ----------  --------------------------------------  ------------------------------------------------
     starting    its first word comes                    free
-    free        it pulls, and there is a task for it    running
-    running     its result comes                        free, or running the next one
+    free        it pulls                                running; waiting, or free where it is lent
+    waiting     there is a task                         running
+    running     its result comes                        running the next one; waiting, or free where it is lent
                 its task is cancelled, or uses more     doomed
                 CPU time than its budget
     doomed      it is gone                              the task settles, and another worker is started
     stopping    it is gone                              the queue was closed
 
 Gone it can be in each state; a task that it ran then settles as crashed. Workers are either the queue's own, started
-one by one when tasks come for which none is free, or they are lent (`Joined`) and serve other queues too.
+one by one when tasks come for which none is free, and then wait here with their pull unanswered; or they are lent
+(`Joined`) and serve other queues, too.
 
 Interactive tasks go before batch; a batch task that has waited for `AGEING` seconds longer goes first.
 """
@@ -56,9 +58,10 @@ AGEING = 1.0
 _STEP = int(AGEING * 1e9)
 _LOOK_LEAST, _LOOK_MOST = 5_000_000, 100_000_000  # nanoseconds between looks at the CPU time of a task
 _RESTART_FIRST, _RESTART_CAP = 50_000_000, 2_000_000_000  # nanoseconds until a worker is started for one that died
+_FREE = ("starting", "free", "waiting")
 _HOPELESS = 3  # workers in a row that died before they had started
 
-WorkerState: TypeAlias = Literal["starting", "free", "running", "doomed", "stopping"]
+WorkerState: TypeAlias = Literal["starting", "free", "waiting", "running", "doomed", "stopping"]
 
 
 class _Task:
@@ -78,10 +81,10 @@ class _Worker:
         self.state: WorkerState = state
         self.told: int | None = None
         """The urgency that it was last told, when it has not pulled since."""
+        self.cpu: int | None = None  # of the process, when it pulled
         # Of the task: set in running and doomed.
         self.task: _Task | None = None
         self.since = 0
-        self.cpu: int | None = None  # of the process when the task began
         self.spent: int | None = None  # of the task, when last looked at
         # How the task is to settle: set in doomed.
         self.end: End = "crashed"
@@ -150,7 +153,7 @@ class ComputeQueue:
                         self._doom(key, worker, "closed", "", actions)
         if not self.closed:
             self._start(now, actions)
-            self._offer(actions)
+            self._offer(now, actions)
         return actions
 
     def wake_at(self, now: int) -> int | None:
@@ -216,7 +219,7 @@ class ComputeQueue:
             self._waiting[task.number] = task
             actions.append(Enqueued(task.number, len(self._waiting)))
             self._order.add(task.number, 0 if task.batch else 1, task.added)
-            free = sum(worker.state in ("starting", "free") for worker in self._workers.values())
+            free = sum(worker.state in _FREE for worker in self._workers.values())
             self._wanted = min(self._size, max(self._wanted, len(self._workers) - free + len(self._waiting)))
 
     def _cancelled(self, number: int, actions: list[Action]) -> None:
@@ -264,15 +267,22 @@ class ComputeQueue:
             worker.state = "stopping"
             actions.append(Stop(key))
             return
+        worker.cpu = cpu
         head = self._head()
-        if head is None or (other is not None and other < head):
+        if head is not None and (other is None or head <= other):
+            self._assign(key, worker, now, actions)
+        elif self._lent:
             worker.state, worker.told = "free", head
             actions.append(Nothing(key, head))
-            return
+        else:
+            worker.state = "waiting"
+
+    def _assign(self, key: WorkerId, worker: _Worker, now: int, actions: list[Action]) -> None:
+        """The task that is next; there is one."""
         number = self._order.select(now)
         assert number is not None
         task = self._waiting.pop(number)
-        worker.state, worker.task, worker.since, worker.cpu, worker.spent = "running", task, now, cpu, None
+        worker.state, worker.told, worker.task, worker.since, worker.spent = "running", None, task, now, None
         self._runs[number] = key
         actions.append(Assign(key, number, self._head(), now - task.added))
 
@@ -329,18 +339,21 @@ class ComputeQueue:
             self._workers[key] = _Worker("starting")
             actions.append(Start(key))
 
-    def _offer(self, actions: list[Action]) -> None:
+    def _offer(self, now: int, actions: list[Action]) -> None:
         """Tell of what waits, and has become more urgent than what they were told, those that may be free: of its own
         workers as many as there are tasks, but each of the lent ones, which may be busy elsewhere."""
         head = self._head()
         if head is None:
             return
-        left = len(self._workers) if self._lent else len(self._waiting)
-        for key in reversed(self._workers):  # who worked last has the warmest caches
-            if left <= 0:
+        for key in [key for key, worker in self._workers.items() if worker.state == "waiting"][::-1]:
+            # Who worked last goes first: it has the warmest caches.
+            self._assign(key, self._workers[key], now, actions)
+            head = self._head()
+            if head is None:
                 return
-            worker = self._workers[key]
-            if worker.state in ("starting", "free"):
+        left = len(self._workers) if self._lent else len(self._waiting)
+        for key, worker in self._workers.items():
+            if left > 0 and worker.state in ("starting", "free"):
                 left -= 1
                 if worker.told is None or head < worker.told:
                     worker.told = head
@@ -351,6 +364,6 @@ class ComputeQueue:
         actions += [Settle(number, "closed") for number in self._waiting]
         self._waiting.clear()
         for key, worker in self._workers.items():
-            if worker.state in ("starting", "free"):
+            if worker.state in _FREE:
                 worker.state = "stopping"
                 actions.append(Stop(key))

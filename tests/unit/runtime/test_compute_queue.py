@@ -65,8 +65,8 @@ def test_the_first_task_starts_a_worker_and_offers_itself_to_it() -> None:
     assert run(Submitted(1)) == [Enqueued(1, 1), Start(A), Offer(A, -S)]
     assert run(Ready(A)) == []
     assert run(Pulled(A)) == [Assign(A, 1, None, 0)]
-    assert run(Returned(A, 1)) == [Settle(1, "returned"), Nothing(A, None)]
-    assert run(Submitted(2)) == [Enqueued(2, 1), Offer(A, -S)]
+    assert run(Returned(A, 1)) == [Settle(1, "returned")]
+    assert run(Submitted(2)) == [Enqueued(2, 1), Assign(A, 2, None, 0)], "that waits for it now"
 
 
 def test_workers_are_started_one_for_each_task_that_none_is_free_for_up_to_the_size() -> None:
@@ -78,20 +78,23 @@ def test_workers_are_started_one_for_each_task_that_none_is_free_for_up_to_the_s
     assert [one for one in run(Submitted(4)) if isinstance(one, Start)] == []
 
 
-def test_as_many_are_offered_a_task_as_there_are_tasks_and_the_one_free_last_is_first() -> None:
-    run = Run(size=2)
+def test_of_those_that_wait_the_one_that_worked_last_goes_first() -> None:
+    run = Run(size=3)
     run(Submitted(1), Submitted(2), Ready(A), Ready(B), Pulled(A), Pulled(B), Returned(A, 1), Returned(B, 2))
-    assert run(Submitted(3)) == [Enqueued(3, 1), Offer(B, -S)]
-    assert run(Submitted(4)) == [Enqueued(4, 2), Offer(A, -S)]
+    assert run(Submitted(3)) == [Enqueued(3, 1), Assign(B, 3, None, 0)]
+    assert run(Submitted(4)) == [Enqueued(4, 1), Assign(A, 4, None, 0)]
+    assert run(Submitted(5)) == [Enqueued(5, 1), Start((2, 1)), Offer((2, 1), -S)]
+    assert run(Submitted(6), Ready((2, 1))) == [Enqueued(6, 2)]
+    assert run(Returned(A, 4)) == [Settle(4, "returned"), Assign(A, 5, -S, 0)]
 
 
 def test_lent_workers_are_all_told_and_only_when_the_offer_rises() -> None:
     run = Run(size=2, lent=True)
     run(Joined(A), Joined(B), Ready(A), Ready(B))
-    assert run(Submitted(1, batch=True)) == [Enqueued(1, 1), Offer(B, 0), Offer(A, 0)]
+    assert run(Submitted(1, batch=True)) == [Enqueued(1, 1), Offer(A, 0), Offer(B, 0)]
     run.now += 5
     assert run(Submitted(2, batch=True)) == [Enqueued(2, 2)]
-    assert run(Submitted(3)) == [Enqueued(3, 3), Offer(B, 5 - S), Offer(A, 5 - S)]
+    assert run(Submitted(3)) == [Enqueued(3, 3), Offer(A, 5 - S), Offer(B, 5 - S)]
     assert run(Pulled(A)) == [Assign(A, 3, 0, 0)]
     assert run(Pulled(B)) == [Assign(B, 1, 5, 5)]
 
@@ -195,13 +198,19 @@ def test_size_and_bound_are_all_that_is_taken() -> None:
 
 def test_closing_drops_what_waits_lets_run_what_runs_and_takes_no_more() -> None:
     run = Run(size=2).working()
-    run.working(2, B)
-    run(Submitted(3), Returned(B, 2), Returned(B, 3), Submitted(4), Submitted(5))
-    assert run(Closed()) == [Settle(4, "closed"), Settle(5, "closed"), Stop(B)]
+    run(Submitted(2), Submitted(3))
+    assert run(Closed()) == [Settle(2, "closed"), Settle(3, "closed"), Stop(B)]
     assert run(Submitted(6)) == [Settle(6, "closed")]
     assert run(Lost(B, "")) == []
     assert run(Returned(A, 1)) == [Settle(1, "returned"), Stop(A)]
     assert run(Lost(A, ""), Closed(), Halted()) == []
+
+
+def test_workers_that_wait_are_let_go_when_it_closes() -> None:
+    run = Run().working()
+    run(Returned(A, 1))
+    assert run.queue.state(A) == "waiting"
+    assert run(Closed()) == [Stop(A)]
     assert run.queue.wake_at(0) is None
 
 
