@@ -6,7 +6,11 @@ A request that asks for nothing is read, run, answered and written within one ca
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
+import socket
+import struct
+from collections.abc import Coroutine
 from typing import Any, cast
 
 from zerver_runtime.reactor.effector import Handle
@@ -17,9 +21,10 @@ from ..pipeline import Pipeline
 from ..request import Request
 from ..response import Response
 from ..routing import Match, MethodMismatch
-from ..wire import Body, Closed, Closing, Connection, End, Event, Head, Refused
+from ..wire import Body, Closing, Connection, End, Event, Head, Refused
 from .asgi_connection import AsgiConnection
 from .asgi_response import send_response
+from .health import health_answer
 from .http_server import HttpServer
 
 __all__ = ["HttpProtocol"]
@@ -27,6 +32,9 @@ __all__ = ["HttpProtocol"]
 _log = logging.getLogger("zerver")
 
 _NEVER = float("inf")
+# What is answered in one turn of the loop, of what a client sent at once: requests, or bytes of one answer.
+_BATCH = 32
+_LARGE = 16 * 1024
 _STOPS = Error(ErrorKind.OVERLOADED, "the server stops", retry_after=1.0)
 
 
@@ -40,18 +48,19 @@ class HttpProtocol(asyncio.Protocol):
         "_exchange",
         "_head",
         "_id",
+        "_later",
         "_now",
         "_out",
         "_paused",
         "_pipeline",
         "_reading",
-        "_sending",
         "_server",
         "_started_ns",
         "_stopping",
         "_timer",
         "_timer_at",
         "_transport",
+        "_unread",
         "_unwritten",
         "_wire",
         "_writing",
@@ -71,13 +80,14 @@ class HttpProtocol(asyncio.Protocol):
         self._body: list[bytes] | None = None
         self._exchange: Exchange | None = None
         self._asgi: AsgiConnection | None = None
-        self._sending: asyncio.Task[None] | None = None
         # The connection.
         self._reading = False  # within data_received: what is written waits for its end
+        self._later = False  # what has been read is gone on with in another turn of the loop
         self._out: list[bytes] = []
         self._paused = False
         self._writing: asyncio.Future[None] | None = None  # while the client has too much to read
         self._unwritten: Handle | None = None
+        self._unread = 0  # bytes that waited when that was set
         self._timer: Handle | None = None
         self._timer_at = _NEVER
         self._stopping = False
@@ -94,15 +104,17 @@ class HttpProtocol(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """See ``asyncio.Protocol``."""
-        self._started_ns = self._server.clock()
-        self._now = now = self._started_ns / 1e9
+        now_ns = self._server.clock()
+        if self._head is None:
+            self._started_ns = now_ns
+        self._now = now = now_ns / 1e9
         self._go_on(self._wire.feed(data, now))
 
     def eof_received(self) -> bool:
         """The client has closed its side; what it has asked for is answered nevertheless."""
         self.tell_time()
         self._go_on(self._wire.feed_eof(self._now))
-        return True  # it is for the wire to say when the connection ends
+        return not self._server.secure  # it is for the wire to say when the connection ends; TLS has no half-close
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See ``asyncio.Protocol``."""
@@ -113,8 +125,6 @@ class HttpProtocol(asyncio.Protocol):
                 timer.cancel()
         self._timer = self._unwritten = None
         self.resume_writing()
-        if self._asgi is not None:
-            self._asgi.disconnect()
         if self._exchange is not None:
             self._exchange.cancel("the client has gone")
         self._end()
@@ -122,9 +132,8 @@ class HttpProtocol(asyncio.Protocol):
     def pause_writing(self) -> None:
         """The client does not read what it asked for: it gets nothing more to do, and a time limit."""
         if self._writing is None:
-            server = self._server
-            self._writing = server.service.loop.create_future()
-            self._unwritten = server.call_later(server.write_timeout, self._too_slow)
+            self._writing = self._server.service.loop.create_future()
+            self._limit_writing()
             self.mind_reading()
 
     def resume_writing(self) -> None:
@@ -136,6 +145,7 @@ class HttpProtocol(asyncio.Protocol):
                 self._unwritten.cancel()
                 self._unwritten = None
             self.mind_reading()
+            self._go_on_later()
 
     # From the server
 
@@ -152,8 +162,6 @@ class HttpProtocol(asyncio.Protocol):
         """Cut the connection."""
         if self._exchange is not None:
             self._exchange.kill(reason)
-        if self._sending is not None:
-            self._sending.cancel()
         self._transport.abort()
 
     # Requests
@@ -168,9 +176,28 @@ class HttpProtocol(asyncio.Protocol):
                     self._begin(event)
                 else:
                     self._more(event)
-            events = wire.feed(b"", self._now) if wire.waiting and wire.closing is None else []
+            if not wire.waiting or wire.closing is not None:
+                break
+            if (out := self._out) and (len(out) >= _BATCH or len(out[-1]) >= _LARGE):
+                self._go_on_later()  # others have their turn, and the client has to read
+                break
+            events = wire.feed(b"", self._now)
         self._reading = False
         self._flush()
+
+    def _go_on_later(self) -> None:
+        """In a turn of its own, and in no context of an app."""
+        if self._wire.waiting and not self._later and not self._transport.is_closing():
+            self._later = True
+            self._server.service.loop.call_soon(self._turn, context=self._server.context)
+
+    def _turn(self) -> None:
+        wire = self._wire
+        self._later = False
+        if wire.waiting and self._writing is None and not self._transport.is_closing():
+            self._go_on(wire.feed(b"", self.tell_time()))
+        else:
+            self._flush()
 
     def _begin(self, head: Head) -> None:
         server = self._server
@@ -184,14 +211,14 @@ class HttpProtocol(asyncio.Protocol):
                 self._pipeline = (found.endpoint, found.params)
                 self._body = []
                 self._out.append(self._wire.proceed())
+        elif found is None and head.path in server.health:
+            self._answered(health_answer(head.method, head.path, not server.stopping))
         elif head.upgrade == "websocket" and server.websockets is not None:
             self._upgrade(head)
         elif found is None and (mount := server.mount(head.path)) is not None:
-            self._out.append(self._wire.proceed())
-            app = server.mounted[mount.path]
-            self._asgi = AsgiConnection(self, head)
-            scope = self._asgi.scope(mount.path, server.service.mount_states.get(mount.path, {}))
-            self._send(self._asgi.run(app, scope))
+            asgi = AsgiConnection(self, head)
+            scope = asgi.scope(mount.path, server.service.mount_states.get(mount.path, {}))
+            self._send(asgi, asgi.run(server.mounted[mount.path], scope))
         else:
             self._answered(self._without_route(found))
 
@@ -211,16 +238,15 @@ class HttpProtocol(asyncio.Protocol):
                 self._run(pipeline, params, body)
         elif type(event) is Refused:
             self._refuse(event)
-        elif type(event) is Closed:
-            self._flush()
-            self._transport.close()
+        # Closed: the connection is closed when all is written.
 
     def _run(self, pipeline: Pipeline, params: Any, body: bytes) -> None:
         exchange = self._server.begin(pipeline, self._request(params, body), self._started_ns, self._answered)
         if exchange is None:
             return
-        if self._head is None:
-            exchange.close()  # it was answered at once, and has exit callbacks
+        if self._head is None:  # it was answered at once, and has exit callbacks
+            self._write_out()
+            exchange.close()
         else:
             self._exchange = exchange
 
@@ -262,49 +288,58 @@ class HttpProtocol(asyncio.Protocol):
                 server.access_log.add(self._client, head, self._id, response.status, len(body), self._started_ns)
             self._head = None
             if self._exchange is not None:
+                self._write_out()
                 self._end()
             if not self._reading:
-                self._go_on(wire.feed(b"", now) if wire.waiting else [])
+                self._turn()
             return True
-        self._asgi = asgi = AsgiConnection(self, head)
-        service = server.service
-        self._send(
-            send_response(self._request({}, b""), response, service.render, service.responses, asgi.gone, asgi.send)
-        )
+        asgi = AsgiConnection(self, head)
+        service, request = server.service, self._request({}, b"")
+        self._send(asgi, send_response(request, response, service.render, service.responses, asgi.gone, asgi.send))
         return False
 
-    def _send(self, sending: Any) -> None:
-        self._sending = self._server.service.loop.create_task(sending)
-        self._sending.add_done_callback(self._sent)
+    def _send(self, asgi: AsgiConnection, sending: Coroutine[Any, Any, None]) -> None:
+        """Answer in pieces. Who does so may go on with something else when the answer is complete."""
+        self._asgi = asgi
+        self._server.run(sending, functools.partial(self._sent, asgi, self._id))
 
-    def _sent(self, task: asyncio.Task[None]) -> None:
-        """A streamed answer, or that of a mounted app, has come to its end."""
+    def _sent(self, asgi: AsgiConnection, request_id: str, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (problem := task.exception()) is not None:
-            _log.error("request %s: it could not be answered", self._id, exc_info=problem)
-        self._sending = None
-        self.tell_time()
-        if self._asgi is not None and not self._asgi.complete:
+            _log.error("request %s: it could not be answered", request_id, exc_info=problem)
+        if self._asgi is asgi:  # its answer is not complete, and the client has to see that
+            if asgi.ends_with_connection:
+                self._reset()
             self._wire.abort()
-        status, size = (0, 0) if self._asgi is None else (self._asgi.status, self._asgi.size)
-        if self._head is not None:
-            self._log_access(status, size)
+            self._end()
+            self._flush()
+
+    def complete(self) -> None:
+        """An answer in pieces is complete, and written."""
         self._end()
-        self._go_on(self._wire.feed(b"", self._now) if self._wire.waiting else [])
+        if self._stopping:
+            self._unused()
+        self._go_on_later()
 
     def _end(self) -> None:
         """The request is over."""
-        self._head = self._asgi = self._body = self._pipeline = None
-        exchange, self._exchange = self._exchange, None
+        asgi, exchange = self._asgi, self._exchange
+        if asgi is not None:
+            if asgi.status:
+                self._log_access(asgi.status, asgi.size)
+            asgi.disconnect()
+        self._head = self._asgi = self._body = self._pipeline = self._exchange = None
         if exchange is not None:
             exchange.close()
+        if self._paused:
+            self.mind_reading()
 
     def _refuse(self, refused: Refused) -> None:
-        if self._exchange is not None:
-            self._exchange.cancel("the client broke a rule")
-        if not self._id or self._head is None:
+        if self._head is None:
             self._id = self._server.request_id()
-        self._out.append(self._wire.refuse(refused, self._now, self._id))
-        self._log_access(refused.status, 0)
+        text = self._wire.refuse(refused, self._now, self._id)
+        if text:
+            self._out.append(text)
+            self._log_access(refused.status, len(text.partition(b"\r\n\r\n")[2]))
         self._end()
 
     def _upgrade(self, head: Head) -> None:
@@ -317,7 +352,7 @@ class HttpProtocol(asyncio.Protocol):
             self._timer.cancel()
             self._timer = None
         server.discard(self)
-        protocol = server.websockets(self)
+        protocol = server.websockets()
         self._head = None
         protocol.connection_made(self._transport)
         protocol.data_received(text)
@@ -335,11 +370,12 @@ class HttpProtocol(asyncio.Protocol):
         server, transport, head = self._server, self._transport, self._head
         assert head is not None
         peer, own = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
-        client = (server.client_address.of(peer[0], head.headers), peer[1]) if isinstance(peer, tuple) else None
+        address = server.client_address.of(self._client, head.headers)
+        port = peer[1] if address == self._client and isinstance(peer, tuple) else 0  # a proxy's is none of the client
         return {
             "asgi": {"version": "3.0", "spec_version": "2.4"},
             "scheme": "https" if server.secure else "http",
-            "client": client,
+            "client": (address, port) if address else None,
             "server": own[:2] if isinstance(own, tuple) else (own, None),
         }
 
@@ -355,19 +391,23 @@ class HttpProtocol(asyncio.Protocol):
         if self._writing is not None:
             await asyncio.shield(self._writing)
 
-    def _flush(self) -> None:
-        out, wire = self._out, self._wire
+    def _write_out(self) -> None:
+        out = self._out
         if out:
             if not self._transport.is_closing():
                 self._transport.write(out[0] if len(out) == 1 else b"".join(out))
             out.clear()
-        if wire.closing is not None and self._sending is None:
+
+    def _flush(self) -> None:
+        wire = self._wire
+        self._write_out()
+        if wire.closing is not None:
             self._close(wire.closing)
             return
         deadline = wire.deadline
         if deadline is not None and deadline < self._timer_at:
             self._watch()
-        if self._paused or not wire.wants_data:
+        if self._paused or self._later or not wire.wants_data:
             self.mind_reading()
 
     def _close(self, closing: Closing) -> None:
@@ -379,14 +419,23 @@ class HttpProtocol(asyncio.Protocol):
                 transport.write_eof()
             self._watch()
             return
-        if self._unwritten is None:
-            self._unwritten = self._server.call_later(self._server.write_timeout, self._too_slow)
+        if self._unwritten is None and transport.get_write_buffer_size():
+            self._limit_writing()
         transport.close()
+
+    def _reset(self) -> None:
+        """Cut the connection so that it does not look like its end."""
+        connection = self._transport.get_extra_info("socket")
+        if connection is not None and not self._transport.is_closing():
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._transport.abort()
 
     def mind_reading(self) -> None:
         """Read only as long as what is read can be used."""
         transport, asgi = self._transport, self._asgi
-        pause = self._writing is not None or not self._wire.wants_data or (asgi is not None and asgi.full)
+        pause = (
+            self._writing is not None or self._later or not self._wire.wants_data or (asgi is not None and asgi.full)
+        )
         if pause != self._paused and not transport.is_closing():
             self._paused = pause
             if pause:
@@ -396,12 +445,16 @@ class HttpProtocol(asyncio.Protocol):
                 transport.resume_reading()
                 self.tell_time()
                 self._wire.release(self._now)
+                self._watch()
 
     # Time
 
     def tell_time(self) -> float:
         """Read the clock: seconds."""
-        self._now = self._server.engine.clock() / 1e9
+        now_ns = self._server.clock()
+        if self._head is None:
+            self._started_ns = now_ns
+        self._now = now_ns / 1e9
         return self._now
 
     def _watch(self) -> None:
@@ -423,13 +476,23 @@ class HttpProtocol(asyncio.Protocol):
         if self._timer is None and not self._transport.is_closing():
             self._watch()
 
+    def _limit_writing(self) -> None:
+        self._unread = self._transport.get_write_buffer_size()
+        self._unwritten = self._server.call_later(self._server.write_timeout, self._too_slow)
+
     def _too_slow(self) -> None:
-        self._transport.abort()
+        """The client did not read all in time. It may go on as long as it reads as fast as it has to send."""
+        server = self._server
+        read = self._unread - self._transport.get_write_buffer_size()
+        if read < server.limits.body_rate * server.write_timeout:
+            self._transport.abort()
+        else:
+            self._limit_writing()
 
     def _unused(self) -> None:
         """The server stops, and nothing has come for a while."""
-        if self._wire.idle and self._head is None and not self._transport.is_closing():
-            self._transport.close()
+        if self._wire.idle and self._head is None:
+            self._close(Closing.NOW)
 
     def _log_access(self, status: int, size: int) -> None:
         log = self._server.access_log

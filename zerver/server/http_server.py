@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import itertools
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any
 
 from zerver_runtime.reactor.effector import CallLater, Handle
@@ -16,10 +17,12 @@ from ..site import AsgiApp, Mount
 from ..wire import Limits, Writer
 from .access_log import AccessLog
 from .client_address import ClientAddress
+from .health import HEALTH_PATHS
 from .service import Service
 
 if TYPE_CHECKING:
     from .http_protocol import HttpProtocol
+    from .websocket import WebSockets
 
 __all__ = ["HttpServer"]
 
@@ -32,26 +35,27 @@ class HttpServer:
     def __init__(
         self,
         service: Service,
-        mounted: dict[str, AsgiApp],
-        websockets: Callable[[Any], asyncio.Protocol] | None,
+        mounted: Mapping[str, AsgiApp],
         access_log: AccessLog | None,
         *,
         limits: Limits,
         write_timeout: float,
         client_address: ClientAddress,
         secure: bool,
+        health: bool = False,
         call_later: CallLater,
     ) -> None:
-        """``mounted``: the app of each mount, by path. ``websockets`` makes the protocol that an upgrade goes to, from
-        the connection's own; ``None`` refuses upgrades. ``write_timeout``: seconds in which a client has to read what
-        waits for it. ``secure``: whether connections come through TLS."""
+        """``mounted``: the app of each mount, by path. ``write_timeout``: seconds in which a client has to read what
+        waits for it. ``secure``: whether connections come through TLS. ``health``: answer health checks."""
         self.service = service
         self.engine = service.engine
         self.site = service.site
         # As attributes of this they are found at once.
         self.match, self.begin, self.clock = self.site.router.match, self.engine.begin, self.engine.clock
         self.mounted = mounted
-        self.websockets = websockets
+        self.websockets: WebSockets | None = None
+        """What upgrades go to; without, they are requests as all others."""
+        self.health = HEALTH_PATHS if health else frozenset[str]()
         self.access_log = access_log
         self.limits = limits
         self.write_timeout = write_timeout
@@ -60,10 +64,13 @@ class HttpServer:
         self.call_later = call_later
         self.writer = Writer(time.time())
         self.stopping = False
+        self.context = contextvars.copy_context()
+        """For what is to know nothing of any request."""
         self._connections: set[HttpProtocol] = set()
         self._prefix = os.urandom(6).hex()
         self._serial = itertools.count(1)
         self._accepting: set[asyncio.Task[Any]] = set()
+        self._running: set[asyncio.Task[None]] = set()
         self._empty: asyncio.Future[None] | None = None
         self._ticking: Handle | None = None
         self._tick()
@@ -91,8 +98,18 @@ class HttpServer:
     def discard(self, connection: HttpProtocol) -> None:
         """A connection has ended, or has gone to another protocol."""
         self._connections.discard(connection)
-        if not self._connections and self._empty is not None and not self._empty.done():
-            self._empty.set_result(None)
+        self._ended()
+
+    def run(self, sending: Coroutine[Any, Any, None], done: Callable[[asyncio.Task[None]], None]) -> None:
+        """Run what answers in pieces, or a mounted app. It may outlive its connection; a stop waits for it."""
+        task = self.service.loop.create_task(sending, context=self.context.copy())
+        task.add_done_callback(done)
+        self.hold(task)
+
+    def hold(self, task: asyncio.Task[None]) -> None:
+        """Have a stop wait for this task, too."""
+        self._running.add(task)
+        task.add_done_callback(self._ran)
 
     def mount(self, path: str) -> Mount | None:
         """The mount that a path is below, if any."""
@@ -105,13 +122,15 @@ class HttpServer:
         """Let each connection end after its next answer, and those that have no request soon; at most so long. Then cut
         what is left."""
         self.stopping = True
+        if self.websockets is not None:
+            self.websockets.stop()
         for connection in list(self._connections):
             connection.stop(min(_QUIET, seconds))
-        if self._accepting:
-            await asyncio.wait(self._accepting)
         if not await self._emptied(seconds):
             for connection in list(self._connections):
                 connection.abort("the server stops")
+            for task in (*self._accepting, *self._running):
+                task.cancel()
             await self._emptied(1.0)
 
     def close(self) -> None:
@@ -126,15 +145,28 @@ class HttpServer:
         return len(self._connections)
 
     async def _emptied(self, seconds: float) -> bool:
-        if self._connections:
+        if not self._is_empty:
             self._empty = self.service.loop.create_future()
             await asyncio.wait((self._empty,), timeout=seconds)
-        return not self._connections
+        return self._is_empty
+
+    @property
+    def _is_empty(self) -> bool:
+        return not (self._connections or self._accepting or self._running)
+
+    def _ended(self) -> None:
+        if self._empty is not None and not self._empty.done() and self._is_empty:
+            self._empty.set_result(None)
+
+    def _ran(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        self._ended()
 
     def _accepted(self, task: asyncio.Task[Any]) -> None:
         self._accepting.discard(task)
         if not task.cancelled():
             task.exception()  # the client had gone, or spoke no TLS: nobody is there to be told
+        self._ended()
 
     def _tick(self) -> None:
         now = time.time()
