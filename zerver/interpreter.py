@@ -24,7 +24,7 @@ from types import CoroutineType
 from typing import Any, TypeAlias
 
 from zerver_runtime.outcome import Failure, Outcome, Success
-from zerver_runtime.reactor.join import Verdict
+from zerver_runtime.reactor.join import PENDING, Verdict
 
 from .client_input import BadInput
 from .context import CtxView
@@ -316,6 +316,9 @@ def _settled(run: Execution, event: Settled, actions: _Actions) -> None:
     pending = run.pending
     if pending is not None and pending.id == event.need:
         verdict = pending.join.record(event.effect, type(event.outcome) is Success)
+        if verdict is PENDING:  # as nearly always
+            pending.outcomes[event.effect] = event.outcome
+            return
         if verdict.arrival == "counted":
             pending.outcomes[event.effect] = event.outcome
             _run(run, _follow(run, pending, verdict, actions), actions)
@@ -326,11 +329,10 @@ def _settled(run: Execution, event: Settled, actions: _Actions) -> None:
 
 def _follow(run: Execution, pending: PendingNeed, verdict: Verdict, actions: _Actions) -> _Next | None:
     """Do what the join says. What to run next, or ``None`` when the run waits or has ended."""
-    effects = pending.need.effects
+    effects, detach = pending.need.effects, pending.need.detach
     for index in verdict.start:
         effect = effects[index]
-        background = pending.need.detach and not effect.required
-        actions.append(StartEffect(pending.id, index, effect, background))
+        actions.append(StartEffect(pending.id, index, effect, detach and not effect.required))
     if verdict.state == "pending":
         return None
     _trace(run, EventKind.JoinSatisfied, "", detail=verdict.state)

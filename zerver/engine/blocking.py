@@ -109,6 +109,7 @@ class Exchange:
         self.killed = False
         self._answer: Answered | None = answered  # until it was called
         self._scope = engine.new_scope()
+        self._scope.owner = self.run
         self._job: Job | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._tickets: dict[tuple[int, int], Ticket] = {}
@@ -271,7 +272,7 @@ class Exchange:
             self._settled(Settled(*place, 1 if ticket is None else ticket.attempt, outcome))
 
         try:
-            ticket = self._engine.dispatcher.start(what.what, self._scope, deadline, settled, (self.run, what))
+            ticket = self._engine.dispatcher.start(what.what, self._scope, deadline, settled, what)
         except Exception as problem:  # made wrongly: its target is no text, say
             told = f"{what.what.label}: it cannot be performed"
             _log.error("request %s: %s", self.run.state.request.id, told, exc_info=problem)

@@ -192,7 +192,7 @@ class Exchange:
         self._queued_ns = 0  # when it was queued to begin; 0 once it has begun
         self._inbox: deque[Input] | None = None
         self._scope: Scope | None = None  # of its effects; None before the first
-        self._tickets: dict[tuple[int, int], Ticket | None] | None = None
+        self._tickets: dict[tuple[int, int], Ticket] | None = None
         self._timer: Handle | None = None  # of the deadline, while it waits
         self._take_out: Callable[[], bool] | None = None  # a step that waits for a thread; it may run already
         # What outlives the answer.
@@ -266,15 +266,27 @@ class Exchange:
     def carry_on(self, actions: list[Action]) -> None:
         """Carry out actions, and go on with what that has settled: a loop and no recursion."""
         run, engine = self.run, self._engine
+        deadline = run.state.deadline_ns / 1e9
         self._driving = True
         left = _MOST
         while True:
             for action in actions:
-                self._carry_out(action)
+                if type(action) is StartEffect:
+                    self._start_effect(action, None if action.background else deadline)
+                else:
+                    self._carry_out(action)
             left -= 1
-            if not self._inbox or not left:
+            inbox = self._inbox
+            if not inbox or left <= 0:
                 break
-            actions = _advance(run, self._inbox.popleft())
+            # As _advance() does it, and once for all that ask for nothing.
+            loop = events._get_running_loop()
+            events._set_running_loop(None)
+            try:
+                while not (actions := advance(run, inbox.popleft())) and inbox and left:
+                    left -= 1
+            finally:
+                events._set_running_loop(loop)
         self._driving = False
         if self._inbox and not self._waits:
             self._wait(CONTINUE)
@@ -288,8 +300,6 @@ class Exchange:
     def _carry_out(self, action: Action) -> None:
         if type(action) is Respond:
             self._respond(action.response)
-        elif type(action) is StartEffect:
-            self._start_effect(action, None if action.background else self.run.state.deadline_ns / 1e9)
         elif type(action) is CancelEffect:
             ticket = self._tickets.pop((action.need, action.effect), None) if self._tickets else None
             if ticket is not None:
@@ -340,39 +350,42 @@ class Exchange:
     # Effects
 
     def _start_effect(self, start: StartEffect | DetachEffect, deadline: float | None) -> None:
-        engine = self._engine
-        if self._scope is None:
-            self._scope = engine.new_scope()
-        if self._tickets is None:
-            self._tickets = {}
-        tickets, place = self._tickets, (start.need, start.effect)
-        # The dispatcher may settle it before it returns.
-        tickets[place] = None
+        scope, tickets = self._scope, self._tickets
+        if scope is None:
+            scope = self._scope = self._engine.new_scope()
+            scope.owner = self.run
+        if tickets is None:
+            tickets = self._tickets = {}
         try:
-            ticket = engine.dispatcher.start(start.what, self._scope, deadline, self._settled, (self.run, start))
+            ticket = self._engine.dispatcher.start(start.what, scope, deadline, self._settled, start)
         except Exception as problem:  # made wrongly: its target is no text, say
             told = f"{start.what.label}: it cannot be performed"
             _log.error("request %s: %s", self.run.state.request.id, told, exc_info=problem)
             self._take(start, 1, Failure(Error(ErrorKind.INTERNAL, told)))
             return
-        if place in tickets:
-            tickets[place] = ticket
+        if ticket.stage != "over":  # else it has settled already
+            tickets[start.need, start.effect] = ticket
 
     def _settled(self, ticket: Ticket, outcome: Outcome) -> None:
-        _, start = cast("tuple[Execution, StartEffect | DetachEffect]", ticket.tag)
-        self._take(start, ticket.attempt, outcome)
+        self._take(cast("StartEffect | DetachEffect", ticket.tag), ticket.attempt, outcome)
 
     def _take(self, start: StartEffect | DetachEffect, attempt: int, outcome: Outcome) -> None:
-        place = (start.need, start.effect)
+        need, effect = start.need, start.effect
         if self._tickets:
-            self._tickets.pop(place, None)
-        if place == self._behind:
+            self._tickets.pop((need, effect), None)
+        if self._behind is not None and self._behind == (need, effect):
             self._behind = None
         trace = self.run.around.trace
         if trace is not None:
             request_id = self.run.state.request.id
-            trace.record(EventKind.ContinuationEnqueued, request_id, self._engine.clock(), "", *place, None)
-        self._put(Settled(*place, attempt, outcome), CONTINUE if start.what.priority == "interactive" else BATCH)
+            trace.record(EventKind.ContinuationEnqueued, request_id, self._engine.clock(), "", need, effect, None)
+        # In its turn, as _put() has it.
+        inbox = self._inbox
+        if inbox is None:
+            inbox = self._inbox = deque()
+        inbox.append(Settled(need, effect, attempt, outcome))
+        if not self._waits and not self._driving:
+            self._wait(CONTINUE if start.what.priority == "interactive" else BATCH)
 
     def _detach(self, action: DetachEffect) -> None:
         """Let it go on in the background. One that was not begun is, after those before it."""
@@ -399,8 +412,7 @@ class Exchange:
         if self._tickets:
             tickets, self._tickets = self._tickets, None
             for ticket in tickets.values():
-                if ticket is not None:
-                    ticket.cancel()
+                ticket.cancel()
         self._behind = None
         self._finish()
 

@@ -23,15 +23,15 @@ _KINDS = {
 
 
 def effect_observer(trace: Trace) -> Observe:
-    """For a dispatcher, whose tickets carry ``(execution, StartEffect or DetachEffect)`` as their tag. Tickets without
-    one belong to no request, and leave no trace."""
+    """For a dispatcher, whose scopes are owned by an execution, and whose tickets carry a StartEffect or DetachEffect
+    as their tag. Tickets without one belong to no request, and leave no trace."""
 
     def observe(event: Event, ticket: Ticket, at: float, detail: Any, /) -> None:
         kind = _KINDS.get(event)
-        tag: Any = ticket.tag
-        if kind is None or tag is None:
+        run: Any = ticket.scope.owner
+        start: Any = ticket.tag
+        if kind is None or run is None or start is None:
             return
-        run, start = tag
         effect = start.what
         trace.record(kind, run.state.request.id, int(at * 1e9), effect.label, start.need, start.effect, detail)
 

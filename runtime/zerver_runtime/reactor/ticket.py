@@ -19,7 +19,7 @@ Stage: TypeAlias = Literal["trying", "waiting to retry", "settling", "over"]
 class Ticket(Attempt):
     """Made by `Dispatcher.start`; it is its own first attempt. Read it freely; change it by `cancel` only."""
 
-    __slots__ = ("_again", "_outcome", "_settled", "_stage", "_wait", "attempt", "tag")
+    __slots__ = ("_again", "_outcome", "_settled", "_wait", "attempt", "stage", "tag")
 
     def __init__(
         self,
@@ -36,16 +36,12 @@ class Ticket(Attempt):
         """Whatever was given to `Dispatcher.start`."""
         self.attempt = 1
         """The number of the attempt, from 1."""
+        self.stage: Stage = "trying"
+        """Over: it has settled, or was cancelled."""
         self._settled = settled
-        self._stage: Stage = "trying"
         self._again: _Again | None = None  # set while trying, from the second attempt on
         self._wait: Handle | None = None  # set while waiting to retry
         self._outcome: Outcome | None = None  # set while settling
-
-    @property
-    def over(self) -> bool:
-        """Whether it has settled or was cancelled."""
-        return self._stage == "over"
 
     @property
     def told(self) -> Ticket:
@@ -56,11 +52,11 @@ class Ticket(Attempt):
 
         The attempt under way stays in flight until its effector has let go.
         """
-        stage = self._stage
+        stage = self.stage
         if stage == "over":
             return
         around = self._around
-        self._stage = "over"
+        self.stage = "over"
         around.cancelled += 1
         self._outcome = None
         current, self._again = self._again or self, None
@@ -74,7 +70,7 @@ class Ticket(Attempt):
 
     def ended(self, outcome: Outcome) -> None:
         """For its attempts: the one under way has ended like this. Nothing, when the ticket was cancelled meanwhile."""
-        if self._stage != "trying":
+        if self.stage != "trying":
             return
         self._again = None
         around = self._around
@@ -86,7 +82,7 @@ class Ticket(Attempt):
         ):
             return
         if around.running or around.work:
-            self._stage = "settling"
+            self.stage = "settling"
             self._outcome = outcome
             around.work.append(self._settle_later)
         else:
@@ -101,7 +97,7 @@ class Ticket(Attempt):
 
     def _settle(self, outcome: Outcome) -> None:
         around = self._around
-        self._stage = "over"
+        self.stage = "over"
         around.settled += 1
         if around.observe is not None:
             around.observe("ReactorEffectCompleted", self, around.clock(), outcome)
@@ -120,13 +116,13 @@ class Ticket(Attempt):
         around.retries += 1
         if around.observe is not None:
             around.observe("EffectRetry", self, now, Retrying(wait, failure.error))
-        self._stage = "waiting to retry"
+        self.stage = "waiting to retry"
         self._wait = around.call_later(wait, self._retry)
         return True
 
     def _retry(self) -> None:
         self._wait = None
-        self._stage = "trying"
+        self.stage = "trying"
         self.attempt += 1
         self._again = _Again(self)
         self._again.enter(self._around.clock())
@@ -134,7 +130,7 @@ class Ticket(Attempt):
 
     def __repr__(self) -> str:
         return (
-            f"<Ticket for {self.effect.target}: attempt {self.attempt} of {self.policy.retry.attempts}, {self._stage}>"
+            f"<Ticket for {self.effect.target}: attempt {self.attempt} of {self.policy.retry.attempts}, {self.stage}>"
         )
 
 
