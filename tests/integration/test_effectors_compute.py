@@ -94,14 +94,13 @@ def test_the_fallback_is_for_a_full_queue_only() -> None:
 
 def test_batch_waits_behind_interactive() -> None:
     async def check(effector: ComputeEffector) -> None:
+        order: list[str] = []
         await Probe(effector, compute.run(functions.add, 1)).settled()
-        blocker = Probe(effector, compute.run(functions.sleep, 0.05))
-        batch = Probe(effector, compute.run(functions.add, 1, priority="batch"))
-        interactive = Probe(effector, compute.run(functions.sleep, 0.05))
-        await blocker.settled()
-        await interactive.settled()
-        assert batch.outcomes == []
-        await batch.settled()
+        Probe(effector, compute.run(functions.sleep, 0.05))
+        effector.start(compute.run(functions.add, 1, priority="batch"), lambda outcome: order.append("batch"))
+        effector.start(compute.run(functions.add, 1), lambda outcome: order.append("interactive"))
+        await until(lambda: len(order) == 2)
+        assert order == ["interactive", "batch"]
 
     run(check)
 

@@ -282,7 +282,7 @@ class ComputeQueue:
         number = self._order.select(now)
         assert number is not None
         task = self._waiting.pop(number)
-        worker.state, worker.told, worker.task, worker.since, worker.spent = "running", None, task, now, None
+        worker.state, worker.task, worker.since, worker.spent = "running", task, now, None
         self._runs[number] = key
         actions.append(Assign(key, number, self._head(), now - task.added))
 
@@ -340,24 +340,19 @@ class ComputeQueue:
             actions.append(Start(key))
 
     def _offer(self, now: int, actions: list[Action]) -> None:
-        """Tell of what waits, and has become more urgent than what they were told, those that may be free: of its own
-        workers as many as there are tasks, but each of the lent ones, which may be busy elsewhere."""
+        """A task has come, maybe: to one that waits for it, or tell of it those that may be free, if it is more urgent
+        than what they were told."""
         head = self._head()
         if head is None:
             return
-        for key in [key for key, worker in self._workers.items() if worker.state == "waiting"][::-1]:
-            # Who worked last goes first: it has the warmest caches.
-            self._assign(key, self._workers[key], now, actions)
-            head = self._head()
-            if head is None:
-                return
-        left = len(self._workers) if self._lent else len(self._waiting)
+        for key, worker in reversed(self._workers.items()):  # who worked last has the warmest caches
+            if worker.state == "waiting":
+                self._assign(key, worker, now, actions)
+                return  # there was no other task, or it would not have waited
         for key, worker in self._workers.items():
-            if left > 0 and worker.state in ("starting", "free"):
-                left -= 1
-                if worker.told is None or head < worker.told:
-                    worker.told = head
-                    actions.append(Offer(key, head))
+            if worker.state in ("starting", "free") and (worker.told is None or head < worker.told):
+                worker.told = head
+                actions.append(Offer(key, head))
 
     def _close(self, actions: list[Action]) -> None:
         self.closed = True
