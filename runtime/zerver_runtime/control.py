@@ -2,7 +2,7 @@
 
 Every word is one CONTROL frame. Actor ids travel as `ids` packs them (10 bytes), because msgpack's integers end at 64
 bits; arguments of a spawn travel as bytes that only their scheduler decodes, so that the Node never needs the
-application. A word that carries a file descriptor (`Peer`) has it sent by SCM_RIGHTS with the same write.
+application. A word that carries a file descriptor (`Peer`, `Worker`) has it sent by SCM_RIGHTS with the same write.
 """
 
 from __future__ import annotations
@@ -29,12 +29,15 @@ __all__ = [
     "PeerLost",
     "Placed",
     "Ready",
+    "Replace",
     "Serve",
     "Spawn",
     "Spawned",
     "ToNode",
     "Unclaim",
     "Wanted",
+    "Worker",
+    "WorkerLost",
     "Yield",
     "frame",
     "from_node",
@@ -119,7 +122,14 @@ class Moved(_Word, frozen=True, tag="moved"):
     path: str
 
 
-ToNode: TypeAlias = Ready | BootFailed | Beat | Wanted | Spawned | Claim | Unclaim | Misplaced | Moved
+class Replace(_Word, frozen=True, tag="replace"):
+    """Kill this compute worker: the task that it runs for this scheduler has to end. That is no crash of its own."""
+
+    slot: int
+    incarnation: int
+
+
+ToNode: TypeAlias = Ready | BootFailed | Beat | Wanted | Spawned | Claim | Unclaim | Misplaced | Moved | Replace
 
 
 # --- From the Node
@@ -133,6 +143,20 @@ class Peer(_Word, frozen=True, tag="peer"):
 
 
 class PeerLost(_Word, frozen=True, tag="peer-lost"):
+    slot: int
+    incarnation: int
+    why: str = ""
+
+
+class Worker(_Word, frozen=True, tag="worker"):
+    """A compute worker that this scheduler may give tasks to; the link to it comes with the word. The worker gets a
+    `Peer`."""
+
+    slot: int
+    incarnation: int
+
+
+class WorkerLost(_Word, frozen=True, tag="worker-lost"):
     slot: int
     incarnation: int
     why: str = ""
@@ -197,7 +221,9 @@ class Halt(_Word, frozen=True, tag="halt"):
     """Exit 0 now."""
 
 
-FromNode: TypeAlias = Peer | PeerLost | Serve | Yield | Close | Spawn | Home | Placed | Named | Drain | Halt
+FromNode: TypeAlias = (
+    Peer | PeerLost | Worker | WorkerLost | Serve | Yield | Close | Spawn | Home | Placed | Named | Drain | Halt
+)
 
 _ENCODER = msgspec.msgpack.Encoder()
 _TO_NODE: msgspec.msgpack.Decoder[ToNode] = msgspec.msgpack.Decoder(ToNode)

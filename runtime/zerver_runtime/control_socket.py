@@ -98,7 +98,7 @@ class ControlSocket(Generic[W]):
                     self.lost = f"a word that is none: {error}"
                     return words
                 if word is not None:
-                    carries = isinstance(word, control.Peer) and self._fds
+                    carries = isinstance(word, control.Peer | control.Worker) and self._fds
                     words.append((word, self._fds.popleft() if carries else None))
             if self._decoder.error is not None:
                 self.lost = str(self._decoder.error)

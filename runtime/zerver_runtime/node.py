@@ -22,6 +22,7 @@ from zerver_runtime.node_words import (
     Fork,
     Forked,
     Kill,
+    Lend,
     Log,
     Lost,
     MakePair,
@@ -156,6 +157,11 @@ class NodeState:
                     actions.append(Log(f"scheduler {view.slot}.{view.incarnation} yields again"))
                 view.beat, view.dumped, view.placed = now, False, 0
                 view.load, view.handled, view.dead_letters = load, handled, dead_letters
+            case control.Replace(slot, incarnation):
+                worker = self.views.get((slot, incarnation))
+                if worker is not None and worker.kind == "compute":
+                    worker.unwanted = True
+                    actions.append(Kill(worker.key))
             case control.Misplaced():
                 self._placement.misplaced(view.key, word, self._takers() if view.ready else [], actions)
             case control.Moved():
@@ -168,23 +174,32 @@ class NodeState:
     def _exited(self, view: SchedulerView, status: str, now: float, actions: list[Action]) -> None:
         key = view.key
         self._serving = {(listener, who) for listener, who in self._serving if who != key}
-        if view.linked:
-            actions += [Send(other.key, control.PeerLost(*key, status)) for other in self._linked()]
+        lost = control.PeerLost if view.linked else control.WorkerLost
+        actions += [Send(other.key, lost(*key, status)) for other in self._linked()]
         self._placement.lost(key, now, actions, self._linked())
         if self._stop_by is not None or view.state in ("draining", "halting"):
             return
-        actions.append(Log(f"{view.kind} scheduler {view.slot}.{view.incarnation} (pid {view.pid}) died: {status}"))
+        if view.unwanted:
+            why = f"compute worker {view.slot}.{view.incarnation} (pid {view.pid}) replaced: a task had to end"
+            actions.append(Log(why))
+        else:
+            actions.append(Log(f"{view.kind} scheduler {view.slot}.{view.incarnation} (pid {view.pid}) died: {status}"))
         if key in self._incoming:
             self._abandon_reload(now, actions)
             return
         if any(other.slot == view.slot and other.state != "draining" for other in self.views.values()):
             return  # its replacement is starting already
         slot = self.slots.get(view.slot)
-        if slot is not None:
+        if slot is not None and view.unwanted:
+            slot.restarts += 1
+            slot.due = now
+        elif slot is not None:
             self._restart(slot, status, now, actions)
 
     def _restart(self, slot: SlotView, status: str, now: float, actions: list[Action]) -> None:
         delay = slot.backoff.restart(now)
+        if delay is None and slot.kind == "compute":
+            delay = self._limits.restart_cap  # it was some task's fault, and the next one's may be none
         if slot.boot_failures >= _SAME_BOOT_FAILURE:
             why = f"its boot failed {slot.boot_failures} times in a row in the same way: {slot.boot_failure}"
         elif delay is None:
@@ -203,7 +218,7 @@ class NodeState:
             self._failed = True
             self._stop(now, actions)
 
-    def _fork(self, slot: SlotView, now: float, actions: list[Action]) -> SchedulerView:
+    def _fork(self, slot: SlotView, now: float, actions: list[Action], *, incoming: bool = False) -> SchedulerView:
         slot.incarnation += 1
         slot.due = None
         view = SchedulerView(slot.number, slot.incarnation, slot.kind, 0, now)
@@ -212,6 +227,13 @@ class NodeState:
             actions += [MakePair(other.key, view.key) for other in self._linked()]
             actions += [Send(view.key, word) for word in self._placement.names()]
         self.views[view.key] = view
+        for other in self.views.values():
+            if other.linked != view.linked and other.state in ("starting", "ready"):
+                worker, scheduler = (other, view) if view.linked else (view, other)
+                # After a reload, the modules that an old worker has imported are not those of the new schedulers.
+                fresh = worker is view and not incoming
+                if fresh or (other.key in self._incoming) is incoming:
+                    actions.append(Lend(worker.key, scheduler.key))
         return view
 
     def _watch(self, now: float, actions: list[Action]) -> None:
@@ -260,7 +282,7 @@ class NodeState:
             return
         for slot in self.slots.values():
             if not slot.given_up and slot.due is None:
-                self._incoming.add(self._fork(slot, now, actions).key)
+                self._incoming.add(self._fork(slot, now, actions, incoming=True).key)
 
     def _abandon_reload(self, now: float, actions: list[Action]) -> None:
         actions.append(Log("the reload failed: the old schedulers go on serving"))

@@ -19,6 +19,7 @@ __all__ = [
     "Fork",
     "Forked",
     "Kill",
+    "Lend",
     "Log",
     "Lost",
     "MakePair",
@@ -131,6 +132,14 @@ class MakePair(msgspec.Struct, frozen=True):
     other: Key
 
 
+class Lend(msgspec.Struct, frozen=True):
+    """A fresh socketpair between a compute worker and a scheduler; that gets a `Worker` with its end, the worker a
+    `Peer`; the Node keeps none."""
+
+    worker: Key
+    scheduler: Key
+
+
 class CloseListener(msgspec.Struct, frozen=True):
     """Close the Node's own copy."""
 
@@ -149,4 +158,4 @@ class Exit(msgspec.Struct, frozen=True):
     code: int
 
 
-Action: TypeAlias = Fork | Kill | DumpStack | Send | MakePair | CloseListener | StopListening | Log | Exit
+Action: TypeAlias = Fork | Kill | DumpStack | Send | MakePair | Lend | CloseListener | StopListening | Log | Exit

@@ -36,6 +36,7 @@ from zerver_runtime.node_words import (
     Fork,
     Forked,
     Kill,
+    Lend,
     Log,
     Lost,
     MakePair,
@@ -223,7 +224,9 @@ class _Node:
                 if end := self._controls.get(key):
                     end.send(word)
             case MakePair(one, other):
-                self._pair(one, other)
+                self._pair(one, control.Peer(*other), other, control.Peer(*one))
+            case Lend(worker, scheduler):
+                self._pair(scheduler, control.Worker(*worker), worker, control.Peer(*scheduler))
             case Kill(key):
                 self._signal(key, signal.SIGKILL)
             case DumpStack(key):
@@ -251,7 +254,7 @@ class _Node:
             if who == key:
                 os.kill(pid, number)
 
-    def _pair(self, one: Key, other: Key) -> None:
+    def _pair(self, one: Key, to_one: control.FromNode, other: Key, to_other: control.FromNode) -> None:
         # A process that could not be forked has no control socket.
         first, second = self._controls.get(one), self._controls.get(other)
         if first is not None and second is not None:
@@ -262,8 +265,8 @@ class _Node:
                 self._say(f"no link between {one[0]}.{one[1]} and {other[0]}.{other[1]}: {error}")
                 self._signal(other, signal.SIGKILL)
                 return
-            first.send(control.Peer(*other), left.detach())
-            second.send(control.Peer(*one), right.detach())
+            first.send(to_one, left.detach())
+            second.send(to_other, right.detach())
 
     def _fork(self, key: Key, kind: Class) -> None:
         with contextlib.ExitStack() as undo:

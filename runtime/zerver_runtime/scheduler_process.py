@@ -24,6 +24,8 @@ from zerver_runtime.listener import Listeners
 from zerver_runtime.mailman import Mailman
 from zerver_runtime.message import NotPlainData, describe
 from zerver_runtime.node_config import STACK_SIGNAL, Inheritance, NodeConfig
+from zerver_runtime.reactor.compute_pool import ComputePool, Observe
+from zerver_runtime.reactor.compute_worker import ComputeWorker
 from zerver_runtime.reactor.loop import Turns, new_loop
 from zerver_runtime.ref import check_name, id_of
 from zerver_runtime.scheduler import Scheduler
@@ -73,6 +75,9 @@ class SchedulerContext:
         self._control = ControlSocket(inheritance.control, control.from_node)
         self._writing = False
         self._wanted: dict[int, Callable[[control.Placed], None]] = {}
+        # Compute workers that came before the pool, and the pool.
+        self._workers: dict[tuple[int, int], socket.socket] = {}
+        self._compute: ComputePool | None = None
         self._correlations = 0
         self._draining: asyncio.Task[None] | None = None
         self._code: int | None = None
@@ -114,6 +119,25 @@ class SchedulerContext:
             except LookupError:
                 affinity = "none"  # the answer says what is wrong
         self.say(control.Wanted(self._correlations, path, arguments, affinity, name))
+
+    def compute_pool(self, queue: int = 256, observe: Observe | None = None) -> ComputePool:
+        """The pool that runs tasks on the compute workers of the Node, which all its schedulers share. Called once, on
+        the loop's thread. queue: tasks of this scheduler that may wait. Close it in `on_drain`.
+
+        RuntimeError: the Node has no compute workers, or there is a pool already."""
+        if not self.config.compute:
+            raise RuntimeError("the Node has no compute workers; give it some: NodeConfig(compute=2)")
+        if self._compute is not None:
+            raise RuntimeError("this scheduler has its compute pool already; share it")
+        self._compute = ComputePool(
+            self.config.compute,
+            queue,
+            observe=observe,
+            replace=lambda worker: self.say(control.Replace(*worker)),
+            loop=self.loop,
+        )
+        self.loop.call_soon(self._lend)
+        return self._compute
 
     # --- Life
 
@@ -207,6 +231,15 @@ class SchedulerContext:
                 self.mailman.attach(slot, incarnation, link)
             case control.PeerLost(slot, incarnation, why):
                 self.mailman.lose(slot, incarnation, why)
+            case control.Worker(slot, incarnation):
+                if fd is not None:  # else it has been closed, and is of no use to this scheduler
+                    self._workers[slot, incarnation] = socket.socket(fileno=fd)
+                    self._lend()
+            case control.WorkerLost(slot, incarnation, why):
+                if early := self._workers.pop((slot, incarnation), None):
+                    early.close()
+                elif self._compute is not None:
+                    self._compute.lost((slot, incarnation), why)
             case control.Serve(number):
                 self.listeners.serve(number)
             case control.Yield(number):
@@ -229,6 +262,10 @@ class SchedulerContext:
                     self._draining = self.loop.create_task(self._drain())
             case control.Halt():
                 self._end(0)
+
+    def _lend(self) -> None:
+        while self._compute is not None and self._workers:
+            self._compute.join(*self._workers.popitem())
 
     def _spawn(self, request: int, path: str, arguments: bytes, name: str | None, affinity: str) -> None:
         try:
@@ -295,15 +332,29 @@ def _die_with(node: int) -> None:
 
 
 def _run_compute(inheritance: Inheritance) -> int:
-    """A compute worker without work: supervised, and ended as the others are."""
+    """A compute worker: works for the schedulers that it is lent to. Told to drain, it ends when they are gone."""
     node = ControlSocket(inheritance.control, control.from_node)
     node.send(control.Ready())
-    while not node.lost:
-        written = node.flush()
-        select.select([node.socket], [] if written else [node.socket], [])
-        if any(isinstance(word, control.Drain | control.Halt) for word, _ in node.receive()):
-            return 0
-    return NODE_GONE
+    while not node.flush():
+        select.select([], [node.socket], [])
+    worker = ComputeWorker()
+
+    def hear() -> bool:
+        for word, fd in node.receive():
+            match word:
+                case control.Peer() if fd is not None:
+                    worker.attach(socket.socket(fileno=fd))
+                case control.Drain():
+                    worker.ignore(node.socket.fileno())
+                case control.Halt():
+                    return False
+                case _:
+                    pass
+        return not node.lost
+
+    worker.listen(node.socket.fileno(), hear)
+    worker.run()
+    return NODE_GONE if node.lost else 0
 
 
 async def _awaited(booted: Awaitable[object]) -> object:

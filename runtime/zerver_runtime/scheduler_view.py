@@ -54,7 +54,7 @@ class SchedulerView:
     """One process, as the Node sees it. Only `NodeState` writes it."""
 
     __slots__ = ("beat", "dead_letters", "dumped", "handled", "incarnation", "kind", "load", "pid", "placed", "since",
-                 "slot", "state")  # fmt: skip
+                 "slot", "state", "unwanted")  # fmt: skip
 
     def __init__(self, slot: int, incarnation: int, kind: Class, pid: int, now: float) -> None:
         # Fixed.
@@ -72,6 +72,7 @@ class SchedulerView:
         self.dead_letters = 0
         self.placed = 0  # actors sent there since that heartbeat, which its load does not show yet
         self.dumped = False  # its stack has been asked for, since that heartbeat
+        self.unwanted = False  # a compute worker that a scheduler wants replaced, because of its task
 
     @property
     def key(self) -> Key:

@@ -42,9 +42,9 @@ def wait_until(condition: Callable[[], Any], timeout: float = 15.0, what: str = 
 class Program:
     """`said` holds every line so far, as a dict."""
 
-    def __init__(self, *arguments: object) -> None:
+    def __init__(self, *arguments: object, programs: Path = PROGRAMS) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, str(PROGRAMS), *map(str, arguments)],
+            [sys.executable, str(programs), *map(str, arguments)],
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
@@ -93,9 +93,9 @@ class Program:
 
 
 @contextmanager
-def program(*arguments: object) -> Iterator[Program]:
+def program(*arguments: object, programs: Path = PROGRAMS) -> Iterator[Program]:
     """Ends whatever the program has left, and fails then."""
-    started = Program(*arguments)
+    started = Program(*arguments, programs=programs)
     try:
         yield started
     finally:

@@ -57,10 +57,10 @@ def test_each_end_of_a_socket_is_open_in_exactly_one_process() -> None:
         # The Node keeps its control ends (3 schedulers, 1 compute worker) and its own wake-up pair, and no links.
         unix = {target for target, held in holders.items() if node.pid in held and target.startswith("socket")}
         assert len(unix - listeners) == 4 + 2
-        # A scheduler: its control end and a link to each of two siblings, and what its loop is woken by.
+        # A scheduler: its control end, a link to each of two siblings and to the worker, and what its loop is woken by.
         for pid in schedulers:
             own = {one for one in sockets_of(pid) if one.startswith("socket")} - listeners
-            assert len(own) in (3, 5)
+            assert len(own) in (4, 6)
         node.signal(signal.SIGTERM)
         assert node.end() == 0
 

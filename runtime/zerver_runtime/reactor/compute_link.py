@@ -19,9 +19,10 @@ from ..link import SocketLink
 from . import compute_protocol as words
 from .compute_words import WorkerId
 
-__all__ = ["ComputeLink", "SpawnedWorker", "cpu_time"]
+__all__ = ["ComputeLink", "LentWorker", "SpawnedWorker", "cpu_time"]
 
 _BOOT = "import sys; sys.path.insert(0, sys.argv[1]); from {0} import main; main(int(sys.argv[2]), int(sys.argv[3]))"
+_PATIENCE = 0.25  # seconds until somebody else who sees to a process has told that it ended
 _LOOK = 0.01  # seconds between looks at whether a process has ended, where the system does not tell
 _TICK = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 
@@ -106,6 +107,45 @@ class ComputeLink:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.worker}: pid {self.pid}, {self._link!r}>"
+
+
+class LentWorker(ComputeLink):
+    """A process that somebody else sees to, and who tells (`lose`) when it has ended.
+
+    replace: has it killed.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        worker: WorkerId,
+        end: socket.socket,
+        replace: Callable[[WorkerId], object],
+        heard: Heard,
+        gone: Gone,
+    ) -> None:
+        self._loop = loop
+        self._replace = replace
+        self._late: asyncio.TimerHandle | None = None
+        super().__init__(loop, worker, end, heard, gone)
+
+    def kill(self) -> None:
+        self._replace(self.worker)
+
+    def stop(self) -> None:
+        super().stop()
+        self.lose("let go")
+
+    def lose(self, why: str) -> None:
+        if self._late is not None:
+            self._late.cancel()
+            self._late = None
+        super().lose(why)
+
+    def _lost(self, why: str) -> None:
+        # Its process has ended, or else a task has closed the channel.
+        if self._gone is not None:
+            self._late = self._loop.call_later(_PATIENCE, self.kill)
 
 
 class SpawnedWorker(ComputeLink):

@@ -1,6 +1,7 @@
 """CPU work in processes of its own: what `ComputeQueue` decides is done here, on an asyncio loop.
 
-A pool belongs to one loop and is called on its thread only. It has workers of its own, spawned when they are needed.
+A pool belongs to one loop and is called on its thread only. It has workers of its own, spawned when they are needed; or
+those of a Node, which it shares with the other schedulers.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import socket
 import time
 from collections import deque
 from collections.abc import Callable
@@ -16,7 +18,7 @@ from typing import Any, Literal, NoReturn, TypeAlias
 import msgspec
 
 from . import compute_protocol as words
-from .compute_link import ComputeLink, SpawnedWorker
+from .compute_link import ComputeLink, LentWorker, SpawnedWorker
 from .compute_queue import ComputeQueue
 from .compute_task import (
     ComputeCancelled,
@@ -38,6 +40,7 @@ from .compute_words import (
     Enqueued,
     Event,
     Halted,
+    Joined,
     Kill,
     Lost,
     Nothing,
@@ -112,21 +115,34 @@ class _Pending:
 
 class ComputePool:
     """size: workers at most. queue: tasks that may wait when all are busy. nice: added to the niceness of the workers.
+    replace: the workers are lent; `join` brings each, and `lost` tells of its end. This has one killed, whose task has
+        to end.
+    loop: by default the one that runs when the pool is first used.
 
     A worker that runs a task which is cancelled or past its budget is killed and replaced. One that dies is replaced
     after a while that grows.
     """
 
-    def __init__(self, size: int, queue: int = 256, *, nice: int = 5, observe: Observe | None = None) -> None:
+    def __init__(
+        self,
+        size: int,
+        queue: int = 256,
+        *,
+        nice: int = 5,
+        observe: Observe | None = None,
+        replace: Callable[[WorkerId], object] | None = None,
+        loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
         self._size = size
+        self._replace = replace
         self._nice = nice
         self._observe = observe
-        self._queue = ComputeQueue(size, queue)
+        self._queue = ComputeQueue(size, queue, lent=replace is not None)
         self._pending: dict[int, _Pending] = {}
         self._links: dict[WorkerId, ComputeLink] = {}
         self._numbers = 0
         self._completed = 0
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._loop = loop
         # Events that are to be handled: what an action brings about waits until all actions before it are done.
         self._events: deque[Event] = deque()
         self._handling = False
@@ -141,7 +157,7 @@ class ComputePool:
         What is returned cancels the task: one that waits is dropped, one that runs is ended with its worker. `done` is
         called then, too, when it has let go. Nothing, when the task is done.
         """
-        self._loop = asyncio.get_running_loop()
+        self._loop = self._loop or asyncio.get_running_loop()
         arguments = b""
         if self._handling or self._queue.refusal() is None:  # nothing is made of what is refused at once
             try:
@@ -159,7 +175,7 @@ class ComputePool:
     async def close(self, grace: float = 1.0) -> None:
         """Take no more, drop what waits, let what runs go on for `grace` seconds, then end it; return when no process
         is left. Closing again waits for the same. What was submitted is done when this returns."""
-        self._loop = asyncio.get_running_loop()
+        self._loop = self._loop or asyncio.get_running_loop()
         if self._empty is None:
             self._empty = asyncio.Event()
         self._handle(Closed())
@@ -175,6 +191,21 @@ class ComputePool:
             await asyncio.wait_for(empty.wait(), _PATIENCE)
         except TimeoutError:
             _log.error("%d compute workers are left behind: they do not end when killed", len(self._links))
+
+    def join(self, worker: WorkerId, end: socket.socket) -> None:
+        """A worker is lent; `end` is the link to it, which belongs to the pool from here on."""
+        if self._replace is None or self._queue.closed:
+            end.close()
+            return
+        self._loop = self._loop or asyncio.get_running_loop()
+        self._links[worker] = LentWorker(self._loop, worker, end, self._replace, self._heard, self._gone)
+        self._handle(Joined(worker))
+
+    def lost(self, worker: WorkerId, why: str) -> None:
+        """A worker that was lent has ended; why: "signal 9 (Killed)"."""
+        link = self._links.get(worker)
+        if link is not None:
+            link.lose(f"its worker has ended: {why}")
 
     def statistics(self) -> ComputeStatistics:
         queue = self._queue

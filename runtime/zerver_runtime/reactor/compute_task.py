@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import pickle
 import traceback
@@ -136,11 +137,9 @@ def call(name: str, arguments: bytes) -> bytes | Raised:
 def _raised(where: str, error: BaseException) -> Raised:
     data = b""
     if where == "call":
-        try:
+        with contextlib.suppress(BaseException):  # of somebody else's __reduce__
             data = dump(error)
-            if type(pickle.loads(data)) is not type(error) or len(data) > MOST_BYTES - _ROOM:
-                data = b""
-        except BaseException:  # of somebody else's __reduce__ or __init__
+        if len(data) > MOST_BYTES - _ROOM:
             data = b""
     kind = type(error)
     try:

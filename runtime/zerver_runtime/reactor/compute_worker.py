@@ -62,6 +62,11 @@ class ComputeWorker:
         self._others[fd] = readable
         self._poll.register(fd, select.POLLIN)
 
+    def ignore(self, fd: int) -> None:
+        """Listen to it no more."""
+        if self._others.pop(fd, None) is not None:
+            self._poll.unregister(fd)
+
     def run(self) -> None:
         """Work, until there is nobody left to work for or to listen to."""
         threading.Thread(target=self._watch, name="zerver-compute-watch", daemon=True).start()

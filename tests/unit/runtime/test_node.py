@@ -16,6 +16,7 @@ from zerver_runtime.node_words import (
     Fork,
     Forked,
     Kill,
+    Lend,
     Log,
     Lost,
     MakePair,
@@ -31,6 +32,7 @@ from zerver_runtime.placement import ActorSpec, least_busy
 from zerver_runtime.scheduler_view import Backoff, Key, SchedulerView
 
 A1, B1, E1 = (0, 1), (1, 1), (2, 1)
+C1 = (2, 1)
 LIMITS = NodeLimits(stuck_after=5, replace_after=30, boot=60, grace=10)
 
 
@@ -97,7 +99,10 @@ def test_at_the_start_each_slot_is_forked_and_each_two_schedulers_get_a_pair() -
         Fork(E1, "efficiency"),
         MakePair(A1, E1),
         MakePair(B1, E1),
-        Fork((3, 1), "compute"),  # holds no actors, so it has no links
+        Fork((3, 1), "compute"),  # holds no actors, and works for all
+        Lend((3, 1), A1),
+        Lend((3, 1), B1),
+        Lend((3, 1), E1),
     ]
 
 
@@ -286,6 +291,67 @@ def test_shrinking_drains_the_last_slot_and_closes_its_listener() -> None:
     ]
     assert not [one for one in drive(Exited(B1, "exit 0")) if isinstance(one, Fork)]
     assert "not shrunk" in logs(drive(Signalled("TTOU")))
+
+
+# --- Compute workers
+
+
+def lent(actions: list[Action]) -> list[tuple[Key, Key]]:
+    return [(one.worker, one.scheduler) for one in actions if isinstance(one, Lend)]
+
+
+def test_a_compute_worker_is_lent_to_each_scheduler_and_its_end_is_told_to_all() -> None:
+    drive = running(1, 1, compute=1)
+    died = drive(Exited(C1, "signal 9"))
+    assert sends(died, control.WorkerLost) == [(one, control.WorkerLost(*C1, "signal 9")) for one in (A1, (1, 1))]
+    assert lent(drive.after(1)) == [((2, 2), A1), ((2, 2), (1, 1))]
+    drive(Exited(A1, "signal 9"))
+    assert lent(drive.after(1)) == [((2, 2), (0, 2))]
+
+
+def test_a_compute_worker_that_is_to_be_replaced_is_killed_and_back_at_once_however_often() -> None:
+    drive = running(1, 0, compute=1, limits=NodeLimits(intensity=2))
+    for incarnation in range(1, 20):
+        worker = (1, incarnation)
+        assert drive.say(A1, control.Replace(*worker)) == [Kill(worker)]
+        gone = drive(Exited(worker, "signal 9"))
+        assert "replaced: a task had to end" in logs(gone)
+        assert Fork((1, incarnation + 1), "compute") in gone
+        drive.ready((1, incarnation + 1))
+    assert drive.state.slots[1].restarts == 19
+
+
+@pytest.mark.parametrize("asked", [(0, 1), (1, 7), (9, 9)])
+def test_only_a_compute_worker_that_is_there_can_be_replaced(asked: Key) -> None:
+    drive = running(1, 0, compute=1)
+    assert drive.say(A1, control.Replace(*asked)) == []
+
+
+def test_a_compute_worker_that_crashes_is_restarted_with_a_back_off_and_never_given_up() -> None:
+    drive = running(1, 0, compute=1, limits=NodeLimits(intensity=2, window=100))
+    for incarnation in range(1, 20):
+        gone = drive(Exited((1, incarnation), "signal 11"))
+        assert not [one for one in gone if isinstance(one, Fork)]
+        assert "giving up" not in logs(gone)
+        assert Fork((1, incarnation + 1), "compute") in drive.after(6)
+
+
+def test_after_a_reload_the_new_schedulers_get_no_worker_that_has_the_old_modules() -> None:
+    drive = running(2, 0, compute=1)
+    old, new = C1, (2, 2)
+    assert lent(drive(Signalled("HUP"))) == [(new, (0, 2)), (new, (1, 2))]
+    drive(Exited(B1, "signal 9"))
+    done = drive.ready((0, 2), (1, 2), new)
+    assert [key for key, _ in sends(done, control.Drain)] == [A1, old]
+    drive(Exited((0, 2), "signal 9"))
+    assert lent(drive.after(1)) == [(new, (0, 3))]
+
+
+def test_a_worker_that_is_forked_during_a_reload_has_no_modules_yet_and_is_lent_to_all() -> None:
+    drive = running(1, 0, compute=1)
+    drive(Exited((1, 1), "signal 9"))
+    assert lent(drive(Signalled("HUP"))) == []  # its slot waits for its restart
+    assert lent(drive.after(1)) == [((1, 2), A1), ((1, 2), (0, 2))]
 
 
 # --- Reload
