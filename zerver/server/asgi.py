@@ -20,6 +20,7 @@ from ..request import Request
 from ..response import Response
 from ..routing import Match, MethodMismatch
 from ..site import AsgiApp, Mount, Site
+from ..trace.events import Trace
 from .asgi_response import send_response
 from .lifespan import mounted_lifespan
 from .service import Service
@@ -33,11 +34,13 @@ class AsgiServer:
     """Serves one app under any ASGI server. Its :class:`Service` (engine, effectors) belongs to the running loop: it
     starts with the lifespan, or, under a server without one, with the first request, and then ends with the loop.
 
-    ``freeze`` gives the site, when the first service starts; ``configure`` the configuration of each."""
+    ``freeze`` gives the site, when the first service starts; ``configure`` the configuration of each. ``trace`` takes
+    the events of all requests."""
 
-    def __init__(self, freeze: Callable[[], Site], configure: Callable[[], Config]) -> None:
+    def __init__(self, freeze: Callable[[], Site], configure: Callable[[], Config], trace: Trace | None = None) -> None:
         self._freeze = freeze
         self._configure = configure
+        self._trace = trace
         # The loops may be those of several threads.
         self._site: Site | None = None
         self._mounted: dict[str, AsgiApp] = {}
@@ -91,7 +94,7 @@ class AsgiServer:
             # StaticFiles and the like raise their 404, for what they are mounted in to answer.
             self._mounted = {mount.path: ExceptionMiddleware(mount.app) for mount in self._site.mounts}
         loop = asyncio.get_running_loop()
-        service = self._services[loop] = Service(self._site, self._configure(), loop)
+        service = self._services[loop] = Service(self._site, self._configure(), loop, self._trace)
         return service
 
     async def _keep(self, service: Service) -> AsyncGenerator[None, None]:
