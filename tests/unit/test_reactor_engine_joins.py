@@ -122,3 +122,19 @@ def test_every_history_of_up_to_three_effects_ends_as_the_contract_says(join: Jo
                 raise
             held += 1
     assert held
+
+
+def test_a_request_is_live_until_its_last_detached_effect_is_told() -> None:
+    """Else a stop could come in between, and the trace would lack the event."""
+    case = Case((True, False), "all_required", "parallel", True, (0, 1), (True, True))
+    reactor = Reactor()
+    request = reactor.begin(*steps_of(case, "then", []))
+    reactor.settle(0, ok("a"))
+    reactor.turn()
+    request.exchange.close()
+    assert not reactor.engine.live.empty
+    reactor.settle(1, ok("b"))
+    assert not reactor.engine.live.empty
+    reactor.turn()
+    assert request.events[-1].kind.name == "EffectLate"
+    reactor.assert_idle()

@@ -460,7 +460,7 @@ class Exchange:
             self._finish()
 
     def _finish(self) -> None:
-        """Run exit callbacks, when the last step is back; and forget it, when the last effect is."""
+        """Run exit callbacks, when the last step is back; and forget it, when the last effect is, and told."""
         run = self.run
         if not self._closed or self._driving or self._exiting or run.offloaded is not None:
             return
@@ -476,7 +476,7 @@ class Exchange:
                 self._exiting = False
             for action in _advance(run, _CLOSED):
                 self._carry_out(action)
-        if run.phase is Phase.CLOSED and not self._tickets and not self._background:
+        if run.phase is Phase.CLOSED and not self._tickets and not self._background and not self._inbox:
             self._engine.live.discard(self)
         elif run.phase is Phase.CLOSED:
             self._engine.live.add(self)
