@@ -19,7 +19,8 @@ in which traces of different engines can be compared.
      and so is whether its result came late.
 3. In a sequential Need an effect starts when the one before it has completed.
 4. At the deadline an effect that is under way may settle first, by its own view of the deadline, or the request may end
-   first: both are the same end, told here as a ``Fail`` after which nothing is left of the Need.
+   first: both are the same end, told here as a ``Fail`` after which nothing is left of the Need. So is that of a step
+   that runs elsewhere at the deadline, and may have no ``StepEnd``.
 
 Not compared: times, the attempt's wait for a place, random back-off, ``ContinuationEnqueued``, ``StepOffloaded`` and
 ``ComputeTask...``.
@@ -86,13 +87,8 @@ def causes(events: list[Event]) -> list[str]:
     spine = [event for event in events if event.kind in _SPINE]
     _check_spine(spine)
     _check_chains(events)
-    deadline = _ended_at_deadline(spine)
-    lines = []
-    for event in spine:
-        if deadline and event.need == deadline and event.kind in (K.JoinSatisfied, K.EffectCancelled):
-            continue
-        lines.append(_line(event))
-    return lines + _chains(events, deadline)
+    spine, lost = _without_what_the_deadline_cut(spine)
+    return [_line(event) for event in spine] + _chains(events, lost)
 
 
 def _check_spine(spine: list[Event]) -> None:
@@ -162,22 +158,26 @@ def _by_effect(events: list[Event]) -> dict[tuple[int, int], list[Event]]:
     return dict(sorted(chains.items()))
 
 
-def _ended_at_deadline(spine: list[Event]) -> int:
-    """The Need that was pending when the request ended at its deadline; 0: it did not."""
-    kinds = [event.kind for event in spine if event.kind is not K.EffectCancelled]
+def _without_what_the_deadline_cut(spine: list[Event]) -> tuple[list[Event], int]:
+    """The spine without what may or may not be there when the deadline passes, and the Need that was pending then."""
     fail = next((event for event in spine if event.kind is K.Fail), None)
     if fail is None or not isinstance(fail.detail, Error) or "took longer than its deadline" not in fail.detail.what:
-        return 0
-    before = kinds[kinds.index(K.Fail) - 1]
-    return fail.need if before in (K.NeedScheduled, K.JoinSatisfied) else 0
+        return spine, 0
+    at = spine.index(fail)
+    head, tail = spine[:at], [event for event in spine[at:] if event.kind is not K.EffectCancelled]
+    while head and head[-1].kind is K.EffectCancelled:
+        head.pop()
+    if head and head[-1].kind in (K.JoinSatisfied, K.StepEnd):
+        head.pop()
+    return head + tail, fail.need if head and head[-1].kind is K.NeedScheduled else 0
 
 
-def _chains(events: list[Event], deadline: int) -> list[str]:
+def _chains(events: list[Event], lost: int) -> list[str]:
     cancelled = {(event.need, event.effect) for event in events if event.kind is K.EffectCancelled}
     late = {(event.need, event.effect) for event in events if event.kind is K.EffectLate}
     lines = []
     for place, chain in _by_effect(events).items():
-        if place in cancelled or place[0] == deadline:
+        if place in cancelled or place[0] == lost:
             continue
         told = [_told(event) for event in chain]
         end = ["late"] if place in late else [] if chain[-1].kind is K.ReactorEffectCompleted else ["never completed"]

@@ -16,11 +16,17 @@ from typing import Any
 from zerver import App
 from zerver.config import load
 
-__all__ = ["ENGINE_VARIABLES", "PATIENCE", "Connection", "Lifespan", "ask", "configured", "serving", "until"]
+__all__ = ["ENGINES", "ENGINE_VARIABLES", "PATIENCE", "Connection", "Lifespan", "ask", "configured", "serving", "until"]
 
 PATIENCE = 10.0  # seconds; what is waited for takes milliseconds
 
-ENGINE_VARIABLES = ("ZERVER_ENGINE", "ZERVER_REACTOR__CONTINUATION_POOL__MODE")
+ENGINES = {
+    "reactor": {"ZERVER_ENGINE": "reactor"},
+    "pool": {"ZERVER_ENGINE": "reactor", "ZERVER_REACTOR__CONTINUATION_POOL__MODE": "pool"},
+    "blocking": {"ZERVER_ENGINE": "blocking"},
+}
+"""What chooses each engine, in the environment. ``pool`` is the reactor with its steps on threads."""
+ENGINE_VARIABLES = tuple(ENGINES["pool"])
 
 Asgi = Callable[[Any, Any, Any], Awaitable[None]]
 

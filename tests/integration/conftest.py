@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import uvloop
+from asgi_kit import ENGINES
 
 PATIENCE = 5.0  # seconds that threads have to end; they take milliseconds
 
@@ -26,13 +27,6 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     # Debugging, a loop finds calls from the wrong thread.
     asyncio.run(pyfuncitem.obj(**arguments), debug=True)
     return True
-
-
-ENGINES = {
-    "reactor": {"ZERVER_ENGINE": "reactor"},
-    "pool": {"ZERVER_ENGINE": "reactor", "ZERVER_REACTOR__CONTINUATION_POOL__MODE": "pool"},
-    "blocking": {"ZERVER_ENGINE": "blocking"},
-}
 
 
 def pytest_configure(config: pytest.Config) -> None:

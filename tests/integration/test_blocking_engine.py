@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
-import json
 import logging
 import threading
 import time
@@ -15,6 +13,7 @@ from typing import Any, Never
 import msgspec
 import pytest
 from asgi_kit import Connection, ask, configured, serving, until
+from scripted import A, B, C, Own, done, needing, own, show
 
 from zerver import (
     App,
@@ -36,75 +35,8 @@ from zerver import (
     timer,
 )
 from zerver_runtime.outcome import Failure, Outcome, Success
-from zerver_runtime.reactor.join import Join, Mode, check
 
 pytestmark = [pytest.mark.usefixtures("engine"), pytest.mark.engines("blocking")]
-
-
-class A(Slot[int]):
-    """The first value."""
-
-
-class B(Slot[int]):
-    """The second."""
-
-
-class C(Slot[int]):
-    """The third."""
-
-
-SLOTS = (A, B, C)
-
-
-# A driver of the app, which does what its effects say
-
-
-class Script(msgspec.Struct, frozen=True):
-    """What the driver is to do: give ``value``, or fail with ``kind``; with ``held``, when it is told to."""
-
-    name: str
-    value: Any = None
-    kind: ErrorKind | None = None
-    retryable: bool = False
-    held: bool = False
-
-
-def own(name: str, value: Any = None, *, target: str = "own", **options: Any) -> Effect[Any]:
-    effect_options = {key: options.pop(key) for key in [*options] if key in Effect.__struct_fields__}
-    args = Script(name, value, **options)
-    return Effect(family="own", op="do", target=target, args=args, idempotent=True, **effect_options)
-
-
-class Own:
-    """Keeps a log of what it was told: ``+name`` started, ``-name`` cancelled."""
-
-    def __init__(self) -> None:
-        self.log: list[str] = []
-        self.threads: set[int] = set()
-        self.holding: dict[str, Callable[[Outcome], None]] = {}
-
-    def start(self, effect: Effect[Any], done: Callable[[Outcome], None], /) -> Callable[[], object] | None:
-        script: Script = effect.args
-        self.log.append(f"+{script.name}")
-        self.threads.add(threading.get_ident())
-        if not script.held:
-            done(self.outcome(script))
-            return None
-        self.holding[script.name] = done
-
-        def cancel() -> None:
-            self.log.append(f"-{script.name}")
-            self.holding.pop(script.name)(Success(None))
-
-        return cancel
-
-    def outcome(self, script: Script) -> Outcome:
-        if script.kind is None:
-            return Success(script.value)
-        return Failure(Error(script.kind, script.name), script.retryable)
-
-    def release(self, name: str, outcome: Outcome = Success(None)) -> None:  # noqa: B008  # it is frozen
-        self.holding.pop(name)(outcome)
 
 
 @pytest.fixture
@@ -116,25 +48,6 @@ def app_with(driver: Any, **sections: Any) -> App:
     app = configured(App(), **sections)
     app.effector("own", driver)
     return app
-
-
-def done(ctx: CtxView) -> Decision:
-    return Done.text("done")
-
-
-def needing(*effects: Effect[Any], then: Any = done, **options: Any) -> Any:
-    """A step that asks for these."""
-
-    @step(then=(then,))
-    def ask_for(ctx: CtxView[Never, A | B | C]) -> Decision:
-        return Need(effects, then=then, **options)
-
-    return ask_for
-
-
-def show(ctx: CtxView[A | B | C]) -> Decision:
-    values = [ctx.optional(slot) for slot in SLOTS]
-    return Done.json({"values": values, "errors": [one.what for one in ctx.errors]})
 
 
 def messages(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -167,79 +80,6 @@ async def test_steps_run_on_the_requests_thread_and_drivers_on_the_loops(driver:
 
 
 # Joins
-
-
-def ask_by_body(ctx: CtxView[Never, A | B | C]) -> Decision:
-    spec = ctx.json()
-    effects = []
-    for n, (required, succeeds) in enumerate(spec["effects"]):
-        kind = None if succeeds else ErrorKind.CONFLICT
-        effects.append(own(str(n), n, kind=kind, into=SLOTS[n], required=required))
-    return Need(effects, join=spec["join"], mode=spec["mode"], detach=spec["detach"], then=show)
-
-
-def declaration_order_run(
-    effects: tuple[tuple[bool, bool], ...], join: str, detach: bool
-) -> tuple[list[int], int | None, list[int]]:
-    """Section 3 of the contracts, for effects that settle in the order of their declaration: those begun before the
-    resolution, the one whose error fails the Need, those begun in the background."""
-    required = [n for n, (r, _) in enumerate(effects) if r]
-    begun: list[int] = []
-    failed: int | None = None
-    resolved = not effects or (join == "all_required" and not required)
-    for n, (is_required, succeeds) in enumerate(effects):
-        if resolved:
-            break
-        begun.append(n)
-        last = n == len(effects) - 1
-        if join in ("all", "all_required") and is_required and not succeeds:
-            failed, resolved = n, True
-        elif join == "all_required":
-            resolved = all(one in begun for one in required)
-        elif join == "any" or (join == "first_success" and succeeds):
-            resolved = True
-        elif last:
-            resolved = True
-            if join == "first_success" and required:
-                failed = required[0]
-    left = [n for n in range(len(effects)) if n not in begun]
-    return begun, failed, [n for n in left if detach and n not in required]
-
-
-def needs() -> Iterator[dict[str, Any]]:
-    one = list(itertools.product([True, False], repeat=2))
-    joins: tuple[Join, ...] = ("all", "all_required", "any", "first_success")
-    modes: tuple[Mode, ...] = ("parallel", "sequential")
-    for size in range(4):
-        for effects in itertools.product(one, repeat=size):
-            for join, mode, detach in itertools.product(joins, modes, (False, True)):
-                if check([required for required, _ in effects], join, mode, detach) is None:
-                    yield {"effects": effects, "join": join, "mode": mode, "detach": detach}
-
-
-async def test_every_join_in_every_mode_runs_in_declaration_order(driver: Own) -> None:
-    """What has not begun at the resolution never starts, unless it is detached."""
-    app = app_with(driver)
-    app.post("/x", ask_by_body)
-    tried = 0
-    async with serving(app):
-        for spec in needs():
-            begun, failed, background = declaration_order_run(spec["effects"], spec["join"], spec["detach"])
-            del driver.log[:]
-            headers = [(b"content-type", b"application/json")]
-            answer = await ask(app, "POST", "/x", body=json.dumps(spec).encode(), headers=headers)
-            await until(lambda background=background, begun=begun: len(driver.log) == len(begun) + len(background))  # type: ignore[misc]
-            assert driver.log == [f"+{n}" for n in begun + background], spec
-            if failed is not None:
-                assert (answer.status, answer.json()["detail"]) == (409, str(failed)), spec
-            else:
-                good = [n for n in begun if spec["effects"][n][1]]
-                assert answer.status == 200, spec
-                assert answer.json()["values"] == [n if n in good else None for n in range(3)], spec
-                assert answer.json()["errors"] == [str(n) for n in begun if n not in good], spec
-            tried += 1
-        assert app._servers[0]._services[asyncio.get_running_loop()].engine.live.empty
-    assert tried > 700
 
 
 async def test_an_effect_starts_when_the_one_before_it_has_settled(driver: Own) -> None:
