@@ -30,7 +30,7 @@ from zerver.server.service import Service
 from zerver.wire import Limits
 from zerver_runtime.reactor.loop import Timers
 
-__all__ = ["PATIENCE", "Answer", "Client", "Front", "Records", "answers", "cuts", "front", "until"]
+__all__ = ["PATIENCE", "Answer", "Client", "Front", "Records", "answers", "cuts", "front", "request", "until"]
 
 T = TypeVar("T")
 
@@ -153,7 +153,7 @@ def front(
             mounted = {mount.path: ExceptionMiddleware(mount.app) for mount in site.mounts}
             log = AccessLog(timers.call_later, time.monotonic_ns) if access_log else None
             server = HttpServer(
-                service, mounted, None, log, limits=Limits(**limits), write_timeout=write_timeout,
+                service, mounted, log, limits=Limits(**limits), write_timeout=write_timeout,
                 client_address=ClientAddress(trusted), secure=False, call_later=timers.call_later,
             )  # fmt: skip
 
