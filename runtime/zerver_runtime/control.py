@@ -19,6 +19,7 @@ __all__ = [
     "Claim",
     "Close",
     "Drain",
+    "DrainFailed",
     "FromNode",
     "Halt",
     "Home",
@@ -57,7 +58,15 @@ class Ready(_Word, frozen=True, tag="ready"):
 
 
 class BootFailed(_Word, frozen=True, tag="boot-failed"):
-    """The boot raised; the process exits next. The same `why` again and again is a deterministic failure."""
+    """The boot raised; the process exits next. The same `why` again and again is a deterministic failure. told: the
+    application says so itself, for whoever runs it; so that is all that there is to say."""
+
+    why: str
+    told: bool = False
+
+
+class DrainFailed(_Word, frozen=True, tag="drain-failed"):
+    """The application says that it could not end as it should."""
 
     why: str
 
@@ -129,7 +138,9 @@ class Replace(_Word, frozen=True, tag="replace"):
     incarnation: int
 
 
-ToNode: TypeAlias = Ready | BootFailed | Beat | Wanted | Spawned | Claim | Unclaim | Misplaced | Moved | Replace
+ToNode: TypeAlias = (
+    Ready | BootFailed | DrainFailed | Beat | Wanted | Spawned | Claim | Unclaim | Misplaced | Moved | Replace
+)
 
 
 # --- From the Node

@@ -29,6 +29,7 @@ from zerver_runtime.node_words import (
     NodeLimits,
     Received,
     Send,
+    Serving,
     Signalled,
     Start,
     StopListening,
@@ -64,8 +65,10 @@ class NodeState:
         shared: bool = False,
         actors: Mapping[str, ActorSpec] | None = None,
         limits: NodeLimits | None = None,
+        no_reload: str = "",
     ) -> None:
         self._limits = limits or NodeLimits()
+        self._no_reload = no_reload
         counts: list[tuple[Class, int]] = [
             ("performance", performance),
             ("efficiency", efficiency),
@@ -83,11 +86,15 @@ class NodeState:
         self._serving: set[tuple[int, Key]] = set()
         # While a reload is under way: the processes that are to take over.
         self._incoming: set[Key] = set()
+        self._reload_again = False
         # Once stopping: when patience ends (seconds).
         self._stop_by: float | None = None
         self._draining: set[Class] = set()
         self.exit_code: int | None = None
         self._failed = False
+        self._killed_by = 0  # the number of the signal, where that ended all at once
+        self._failure = ""  # what the application said of its start, or of its end
+        self._served = False  # a performance scheduler was ready once
 
     # --- Events
 
@@ -147,11 +154,30 @@ class NodeState:
                     slot.boot_failure, slot.boot_failures = "", 0
                 if view.state == "starting":
                     view.state, view.since = "ready", now
-            case control.BootFailed(why):
+                    if view.kind == "performance" and not self._served:
+                        self._served = True
+                        actions.append(Serving())
+            case control.BootFailed(why, told):
+                if view.state != "starting":
+                    return
+                if told and not self._served:
+                    # Nobody has served yet, so whoever started the Node is there to mend it.
+                    self._fail(why)
+                    self._stop(now, actions)
+                    return
+                if told and view.key in self._incoming:
+                    actions.append(Log(why))
+                    self._abandon_reload(now, actions)
+                    return
                 if slot := self.slots.get(view.slot):  # none: it was shrunk away while it booted
                     slot.boot_failures = slot.boot_failures + 1 if slot.boot_failure == why else 1
                     slot.boot_failure = why
                 actions.append(Log(f"{view.kind} scheduler {view.slot}.{view.incarnation} could not boot: {why}"))
+            case control.DrainFailed(why):
+                if self._stop_by is None:
+                    actions.append(Log(why))
+                else:
+                    self._fail(why)
             case control.Beat(load, handled, dead_letters):
                 if view.dumped:
                     actions.append(Log(f"scheduler {view.slot}.{view.incarnation} yields again"))
@@ -263,6 +289,7 @@ class NodeState:
             if self._stop_by is None:
                 self._stop(now, actions)
             else:
+                self._killed_by = 2 if name == "INT" else 15
                 actions += [Kill(view.key) for view in self.views.values()]
         elif self._stop_by is None and name == "HUP":
             self._reload(now, actions)
@@ -276,9 +303,17 @@ class NodeState:
             slot.due = None
         actions.append(StopListening())
 
+    def _fail(self, why: str) -> None:
+        self._failed = True
+        self._failure = self._failure or why
+
     def _reload(self, now: float, actions: list[Action]) -> None:
+        if self._no_reload:
+            actions.append(Log(self._no_reload))
+            return
         if self._incoming:
-            actions.append(Log("a reload is under way already"))
+            # What it has imported may be older than what this one is for.
+            self._reload_again = True
             return
         for slot in self.slots.values():
             if not slot.given_up and slot.due is None:
@@ -297,6 +332,12 @@ class NodeState:
             if not any(view.state in ("starting", "ready") for view in old):
                 self._restart(slot, "its old process died during a reload that failed", now, actions)
         self._incoming.clear()
+        self._follow_reload(now, actions)
+
+    def _follow_reload(self, now: float, actions: list[Action]) -> None:
+        if self._reload_again:
+            self._reload_again = False
+            self._reload(now, actions)
 
     def _shrink(self, now: float, actions: list[Action]) -> None:
         numbers = [slot.number for slot in self.slots.values() if slot.kind == "performance" and not slot.given_up]
@@ -339,9 +380,11 @@ class NodeState:
             slots = {slot for slot, _ in incoming}
             self._placement.moved({view.key for view in self.views.values() if view.key not in incoming})
             self._settle_listeners(actions)
+            actions.append(Serving())
             for view in self.views.values():
                 if view.slot in slots and view.key not in incoming and view.state in ("ready", "starting"):
                     self._drain(view, now, actions)
+            self._follow_reload(now, actions)
         self._settle_listeners(actions)
         self._placement.settle(self._takers(), now, actions, self._linked())
 
@@ -356,8 +399,8 @@ class NodeState:
                 if view.state in ("starting", "ready"):
                     self._drain(view, now, actions)
             return
-        self.exit_code = 1 if self._failed else 0
-        actions.append(Exit(self.exit_code))
+        self.exit_code = 128 + self._killed_by if self._killed_by else 1 if self._failed else 0
+        actions.append(Exit(self.exit_code, self._failure))
 
     def _settle_listeners(self, actions: list[Action]) -> None:
         ready = [view for view in self.views.values() if view.ready and view.kind == "performance"]

@@ -26,6 +26,7 @@ __all__ = [
     "NodeLimits",
     "Received",
     "Send",
+    "Serving",
     "Signalled",
     "Start",
     "StopListening",
@@ -150,12 +151,21 @@ class StopListening(msgspec.Struct, frozen=True):
     """Close the Node's own copies of all listeners."""
 
 
+class Serving(msgspec.Struct, frozen=True):
+    """A scheduler accepts connections, for the first time; or those of a reload do."""
+
+
 class Log(msgspec.Struct, frozen=True):
     text: str
 
 
 class Exit(msgspec.Struct, frozen=True):
+    """failure: what the application said of its start or end, if it failed."""
+
     code: int
+    failure: str = ""
 
 
-Action: TypeAlias = Fork | Kill | DumpStack | Send | MakePair | Lend | CloseListener | StopListening | Log | Exit
+Action: TypeAlias = (
+    Fork | Kill | DumpStack | Send | MakePair | Lend | CloseListener | StopListening | Serving | Log | Exit
+)

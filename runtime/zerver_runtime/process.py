@@ -42,17 +42,18 @@ from zerver_runtime.node_words import (
     MakePair,
     Received,
     Send,
+    Serving,
     Signalled,
     Start,
     StopListening,
     Tick,
 )
 from zerver_runtime.placement import ActorSpec
-from zerver_runtime.scheduler_process import Boot, run_scheduler
+from zerver_runtime.scheduler_process import ApplicationFailed, Boot, run_scheduler
 from zerver_runtime.scheduler_view import Class, Key
 from zerver_runtime.standard_error import complain
 
-__all__ = ["NodeConfig", "run_node"]
+__all__ = ["ApplicationFailed", "NodeConfig", "run_node"]
 
 _STACK_QUIET = 0.05  # seconds without another line: a stack is written line by line
 
@@ -77,12 +78,21 @@ def _flush() -> None:
             stream.flush()
 
 
-def run_node(config: NodeConfig, boot: Boot | None = None, log: Callable[[str], None] = _log) -> int:
-    """Fork, supervise, and return the exit code: 0 stopped, 1 gave up. Takes over the process's signals meanwhile.
+def run_node(
+    config: NodeConfig,
+    boot: Boot | None = None,
+    log: Callable[[str], None] = _log,
+    serving: Callable[[], None] | None = None,
+) -> int:
+    """Fork, supervise, and return the exit code: 0 stopped, 1 gave up, 128 and the number of the signal where a second
+    one ended all at once. Takes over the process's signals meanwhile.
 
     boot: called as `boot(context)` in each new scheduler process, before it is ready; it imports the application.
         What it raises fails the boot. It may be a coroutine function.
     log: takes one line, or several with a stack; standard error by default. What it raises is dropped, with the line.
+    serving: called once a scheduler is ready to accept connections, and after each reload.
+
+    ApplicationFailed: the boot of the first schedulers, or at a stop what was to be awaited, has raised that.
     RuntimeError: other threads run, whose locks a fork would copy as they are.
     """
     import threading
@@ -97,16 +107,23 @@ def run_node(config: NodeConfig, boot: Boot | None = None, log: Callable[[str], 
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)
-    return _Node(config, boot, log).run()
+    return _Node(config, boot, log, serving).run()
 
 
 class _Node:
-    def __init__(self, config: NodeConfig, boot: Boot | None, log: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        config: NodeConfig,
+        boot: Boot | None,
+        log: Callable[[str], None],
+        serving: Callable[[], None] | None,
+    ) -> None:
         performance = config.performance or len(os.sched_getaffinity(0))
         encode = msgspec.msgpack.encode
         self._config = config
         self._boot = boot
         self._log = log
+        self._serving = serving
         self._state = NodeState(
             performance,
             config.efficiency,
@@ -118,6 +135,7 @@ class _Node:
                 for name, (path, args, affinity) in config.actors.items()
             },
             limits=config.limits,
+            no_reload=config.no_reload,
         )
         self._listeners = dict(enumerate(config.listeners))
         self._selector = selectors.DefaultSelector()
@@ -128,6 +146,7 @@ class _Node:
         self._signals: list[str] = []
         self._todo: deque[Event] = deque()
         self._exit: int | None = None
+        self._failure = ""
 
     # --- The loop: shut down? -> queue readable commands -> send to those ready
 
@@ -145,12 +164,14 @@ class _Node:
                 for event in self._events():
                     self._handle(event)
                 self._flush()
-            return self._exit
         finally:
             signal.set_wakeup_fd(wakeup)
             for name, handler in before.items():
                 signal.signal(getattr(signal, f"SIG{name}"), handler)
             self._end()
+        if self._failure:
+            raise ApplicationFailed(self._failure)
+        return self._exit
 
     def _signalled(self, number: int, _: object) -> None:
         self._signals.append(signal.Signals(number).name.removeprefix("SIG"))
@@ -239,8 +260,14 @@ class _Node:
                     self._listeners.popitem()[1].close()
             case Log(text):
                 self._say(text)
-            case Exit(code):
-                self._exit = code
+            case Serving():
+                if self._serving is not None:
+                    try:
+                        self._serving()
+                    except Exception as error:
+                        complain(f"the Node serves, and cannot say so: {describe(error)}")
+            case Exit(code, failure):
+                self._exit, self._failure = code, failure
 
     def _say(self, text: str) -> None:
         try:

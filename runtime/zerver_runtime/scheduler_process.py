@@ -32,7 +32,16 @@ from zerver_runtime.scheduler import Scheduler
 from zerver_runtime.scheduler_view import Class
 from zerver_runtime.standard_error import complain
 
-__all__ = ["BOOT_FAILED", "LINK_FAILED", "NODE_GONE", "TURN_FAILED", "Boot", "SchedulerContext", "run_scheduler"]
+__all__ = [
+    "BOOT_FAILED",
+    "LINK_FAILED",
+    "NODE_GONE",
+    "TURN_FAILED",
+    "ApplicationFailed",
+    "Boot",
+    "SchedulerContext",
+    "run_scheduler",
+]
 
 BOOT_FAILED = 3
 NODE_GONE = 4
@@ -46,6 +55,11 @@ _MOST_ARGUMENTS = 1024 * 1024  # bytes, through the Node
 _SET_PARENT_DEATH_SIGNAL = 1
 
 _DRAIN_LOOK = 0.01  # seconds between looks at whether all is quiet
+
+
+class ApplicationFailed(Exception):
+    """For a boot, or what a drain awaits, to raise: the application failed, and the text says to whoever runs it why.
+    No traceback is shown. At the Node's start it is tried once; later, as any other failure."""
 
 
 class SchedulerContext:
@@ -79,6 +93,7 @@ class SchedulerContext:
         self._workers: dict[tuple[int, int], socket.socket] = {}
         self._compute: ComputePool | None = None
         self._correlations = 0
+        self._booting: asyncio.Task[object] | None = None
         self._draining: asyncio.Task[None] | None = None
         self._code: int | None = None
 
@@ -148,12 +163,21 @@ class SchedulerContext:
             with self.scheduler:  # so that a boot may spawn
                 booted = boot(self) if boot is not None else None
                 if inspect.isawaitable(booted):
-                    self.loop.run_until_complete(_awaited(booted))
+                    self._booting = self.loop.create_task(_awaited(booted))
+                    self.loop.add_reader(self._control.socket, self._hear)
+                    self.loop.run_until_complete(self._booting)
+        except asyncio.CancelledError:
+            return 0  # the Node stops
+        except ApplicationFailed as error:
+            self.say(control.BootFailed(str(error), told=True))
+            self._say_last()
+            return BOOT_FAILED
         except Exception as error:
             complain(traceback.format_exc())
             self.say(control.BootFailed(describe(error)))
             self._say_last()
             return BOOT_FAILED
+        self._booting = None
         self.loop.add_reader(self._control.socket, self._hear)
         self.say(control.Ready())
         self.turns.attach(self)
@@ -220,6 +244,9 @@ class SchedulerContext:
             self._end(NODE_GONE)
 
     def _heard(self, word: control.FromNode, fd: int | None) -> None:
+        if self._booting is not None and isinstance(word, control.Drain | control.Halt):
+            self._booting.cancel()
+            return
         match word:
             case control.Peer(slot, incarnation):
                 if fd is None:
@@ -287,6 +314,8 @@ class SchedulerContext:
             if begun is not None:
                 try:
                     await begun
+                except ApplicationFailed as error:
+                    self.say(control.DrainFailed(str(error)))
                 except Exception as error:
                     _report("a drain", error)
         self._end_when_quiet()

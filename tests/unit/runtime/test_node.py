@@ -23,6 +23,7 @@ from zerver_runtime.node_words import (
     NodeLimits,
     Received,
     Send,
+    Serving,
     Signalled,
     Start,
     StopListening,
@@ -391,6 +392,77 @@ def test_an_old_scheduler_that_dies_during_a_reload_that_fails_is_restarted() ->
     assert Fork((0, 3), "performance") in drive.after(1)
 
 
+def test_a_second_wish_for_a_reload_is_followed_when_the_one_under_way_is_over() -> None:
+    drive = running(1, 0)
+    drive(Signalled("HUP"))
+    assert [one for one in drive(Signalled("HUP")) if isinstance(one, Fork)] == []
+    assert [one.key for one in drive.ready((0, 2)) if isinstance(one, Fork)] == [(0, 3)]
+    drive(Signalled("HUP"))
+    failed = drive.say((0, 3), control.BootFailed("no table", told=True))
+    assert [one.key for one in failed if isinstance(one, Fork)] == [(0, 4)]
+    assert [one for one in drive.ready((0, 4)) if isinstance(one, Fork)] == []
+
+
+def test_a_reload_may_be_refused_with_a_reason() -> None:
+    drive = running(1, 0, no_reload="not here")
+    assert drive(Signalled("HUP")) == [Log("not here")]
+
+
+def test_it_is_said_when_the_first_scheduler_serves_and_after_each_reload() -> None:
+    drive = node(2, 1)
+    assert Serving() not in drive.ready(E1)
+    assert Serving() in drive.ready(B1)
+    assert Serving() not in drive.ready(A1)
+    drive(Exited(A1, "signal 9"))
+    drive.after(1)
+    assert Serving() not in drive.ready((0, 2))
+    drive(Signalled("HUP"))
+    assert Serving() not in drive.ready((0, 3), (1, 2))
+    assert Serving() in drive.ready((2, 2))
+
+
+# --- What the application says of itself
+
+
+def test_an_application_that_cannot_start_ends_the_node_at_once_and_is_heard_once() -> None:
+    drive = node(2, 0)
+    refused = drive.say(A1, control.BootFailed("no route has an end", told=True))
+    assert logs(refused) == ""
+    assert sends(refused, control.Drain) == [(A1, control.Drain()), (B1, control.Drain())]
+    assert drive.say(B1, control.BootFailed("no route has an end, either", told=True)) == []
+    drive(Exited(B1, "exit 3"))
+    assert drive(Exited(A1, "exit 3")) == [Exit(1, "no route has an end")]
+
+
+def test_an_application_that_cannot_start_at_a_reload_is_heard_once_and_the_old_one_serves_on() -> None:
+    drive = running(2, 0)
+    drive(Signalled("HUP"))
+    failed = drive.say((1, 2), control.BootFailed("no table", told=True))
+    assert logs(failed) == "no table\nthe reload failed: the old schedulers go on serving"
+    assert sends(failed, control.Drain) == []
+    assert drive.say((0, 2), control.BootFailed("no table", told=True)) == []
+    assert not [one for one in drive(Exited((1, 2), "exit 3")) if not isinstance(one, Send)]
+    assert drive.state.exit_code is None
+
+
+def test_an_application_that_cannot_start_once_others_have_served_is_tried_again() -> None:
+    drive = running(2, 0)
+    drive(Exited(A1, "signal 9"))
+    drive.after(1)
+    assert "no disk" in logs(drive.say((0, 2), control.BootFailed("no disk", told=True)))
+    drive(Exited((0, 2), "exit 3"))
+    assert Fork((0, 3), "performance") in drive.after(1)
+
+
+def test_an_application_that_cannot_end_is_heard_at_the_stop() -> None:
+    drive = running(2, 0)
+    drive(Signalled("TERM"))
+    for key in (A1, B1):
+        drive.say(key, control.DrainFailed("the pool is stuck"))
+    drive(Exited(A1, "exit 0"))
+    assert drive(Exited(B1, "exit 0")) == [Exit(1, "the pool is stuck")]
+
+
 # --- Stop
 
 
@@ -404,8 +476,9 @@ def test_a_stop_closes_the_nodes_copies_first_then_drains_performance_then_the_r
 
 def test_a_second_signal_kills() -> None:
     drive = running(1, 0)
-    drive(Signalled("INT"))
+    drive(Signalled("TERM"))
     assert drive(Signalled("INT")) == [Kill(A1)]
+    assert drive(Exited(A1, "signal 9")) == [Exit(130)]
 
 
 # --- Placement
