@@ -127,7 +127,9 @@ class ReactorEngine:
             if out and not run.state.exits:
                 advance(run, _CLOSED)
                 return None
-            return Exchange(self, run, None)
+            exchange = Exchange(self, run, None)
+            self.live.add(exchange)
+            return exchange
         exchange = Exchange(self, run, answered)
         exchange.carry_on(actions)
         return exchange
@@ -346,6 +348,8 @@ class Exchange:
             self._next_in_background()
         if self._closed:
             self._finish()
+        else:
+            self._engine.live.add(self)  # its answer is on its way out
 
     # Effects
 
