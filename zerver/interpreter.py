@@ -96,7 +96,8 @@ def advance(run: Execution, event: Input) -> list[Action]:
     elif isinstance(event, (StepReturned, StepAwaits, StepRaised, Refused)) and run.offloaded is not None:
         _step_back(run, run.offloaded, event, actions)
     elif type(event) is Refused and phase is NEW:
-        _fail(run, event.error, actions)
+        late = run.around.clock() >= run.state.deadline_ns
+        _fail(run, _deadline_error(run) if late else event.error, actions)
     else:
         run.dropped += 1
     return actions
