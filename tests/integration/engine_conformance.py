@@ -227,15 +227,21 @@ def _answer(connection: Connection) -> Answer:
 # Comparing
 
 
-def hold_against(row: Row, played: Played) -> None:
-    """AssertionError: what came is not what the row expects; it names the row, the engine and the field."""
-    where = f"{row.name!r} on {played.engine}"
-    assert len(played.answers) == len(row.expects), f"{where}: {len(row.expects)} answers are expected"
-    for number, (answer, expected) in enumerate(zip(played.answers, row.expects, strict=True)):
+def hold_answers(row: Row, engine: str, answers: Sequence[Answer]) -> None:
+    """AssertionError: these are not the answers that the row expects; it names the row, the engine and the field."""
+    where = f"{row.name!r} on {engine}"
+    assert len(answers) == len(row.expects), f"{where}: {len(row.expects)} answers are expected"
+    for number, (answer, expected) in enumerate(zip(answers, row.expects, strict=True)):
         _hold_answer(f"{where}, answer {number}", answer, expected)
     for name, value in row.headers.items():
-        found = dict(played.answers[-1].headers).get(name)
+        found = dict(answers[-1].headers).get(name)
         assert found == value, f"{where}: header {name} is {found!r}, not {value!r}"
+
+
+def hold_against(row: Row, played: Played) -> None:
+    """As :func:`hold_answers`, for all that a row expects."""
+    where = f"{row.name!r} on {played.engine}"
+    hold_answers(row, played.engine, played.answers)
     if row.slots is not None:
         found = played.slots[-1]
         assert [*found.items()] == [*row.slots.items()], f"{where}: slots are {found}, not {row.slots}"
@@ -268,16 +274,21 @@ def _hold_answer(where: str, answer: Answer, expected: tuple[int | None, Any]) -
 def compare(one: Played, other: Played) -> None:
     """AssertionError: the two engines do not agree; it names the row, the engines and the field."""
     where = f"{one.row.name!r}: {one.engine} and {other.engine} differ in"
-    for number, (left, right) in enumerate(zip(one.answers, other.answers, strict=True)):
-        for field in Answer.__struct_fields__:
-            a, b = getattr(left, field), getattr(right, field)
-            assert a == b, f"{where} {field} of answer {number}: {a!r} and {b!r}"
+    compare_answers(where, one.answers, other.answers)
     for field in ("slots", "errors", "notes"):
         a, b = getattr(one, field), getattr(other, field)
         assert a == b, f"{where} {field}: {a} and {b}"
     for number, (first, second) in enumerate(zip(one.causes, other.causes, strict=True)):
         told = f"{where} the trace of request {number}:\n{_numbered(first)}\nand\n{_numbered(second)}"
         assert first == second, told
+
+
+def compare_answers(where: str, one: Sequence[Answer], other: Sequence[Answer]) -> None:
+    """AssertionError: they are not the same; it names the field."""
+    for number, (left, right) in enumerate(zip(one, other, strict=True)):
+        for field in Answer.__struct_fields__:
+            a, b = getattr(left, field), getattr(right, field)
+            assert a == b, f"{where} {field} of answer {number}: {a!r} and {b!r}"
 
 
 def _numbered(lines: Sequence[str]) -> str:
