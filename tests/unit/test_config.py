@@ -278,9 +278,9 @@ def test_targets_of_every_family_are_known(target: str) -> None:
 @pytest.mark.parametrize(
     ("target", "problem"),
     [
-        ("htpp:a:1", 'unknown effect family, did you mean "http"? Allowed: call, http, kv, sql'),
-        ("", "unknown effect family. Allowed: call, http, kv, sql"),
-        ("redis", "unknown effect family. Allowed: call, http, kv, sql"),
+        ("htpp:a:1", 'unknown effect family, did you mean "http"? Allowed: call, compute, http, kv, sql'),
+        ("", "unknown effect family. Allowed: call, compute, http, kv, sql"),
+        ("redis", "unknown effect family. Allowed: call, compute, http, kv, sql"),
         ("kv:x", "must be kv, which has no parts"),
         ("sql:defualt", 'no such database, did you mean "default"? Allowed: default'),
         ("sql", "no such database. Allowed: default"),
@@ -360,7 +360,7 @@ MISTAKES = [
     ({"server": {"": 1}}, 'server[""] = 1: unknown key. Allowed: '),
     ({"server": {"Port": 1}}, 'server.Port = 1: unknown key, did you mean "port"?'),
     ({"server": {"a\nb": "c\nd"}}, 'server["a\\nb"] = "c\\nd": unknown key'),
-    ({"effects": {"timeouts": {"grpc": 1}}}, "effects.timeouts.grpc = 1: unknown key. Allowed: call, http, kv, sql"),
+    ({"effects": {"timeouts": {"grpc": 1}}}, "effects.timeouts.grpc = 1: unknown key. Allowed: call, compute, http, kv, sql"),
     ({"effects": {"targets": {"sql:default": {"time": 1}}}}, 'effects.targets["sql:default"].time = 1: unknown key'),
     # wrong types
     ({"server": []}, "server = [...]: must be an object"),

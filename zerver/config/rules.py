@@ -95,8 +95,8 @@ def _target_problem(target: str, databases: Iterable[str]) -> str | None:
             host, _, port = rest.rpartition(":")
             right = re.fullmatch(r"[^\s/:@A-Z]+|\[[0-9a-f:.]+\]", host) and re.fullmatch(r"[1-9][0-9]{0,4}", port)
             return None if right and int(port) <= 65_535 else "must be http:HOST:PORT, the host in lower case"
-        case "call":
+        case "call" | "compute":
             right = re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)+", rest)
-            return None if right else "must be call:MODULE.FUNCTION"
+            return None if right else f"must be {family}:MODULE.FUNCTION"
         case _:
-            return f"unknown effect family{choices(family, ('http', 'sql', 'kv', 'call'))}"
+            return f"unknown effect family{choices(family, ('http', 'sql', 'kv', 'call', 'compute'))}"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
 from zerver_runtime.reactor.breaker import BreakerPolicy
 from zerver_runtime.reactor.bulkhead import BulkheadPolicy
+from zerver_runtime.reactor.compute_pool import ComputePool
 from zerver_runtime.reactor.effector import Policy
 from zerver_runtime.reactor.retry import RetryPolicy
 from zerver_runtime.reactor.threads import ThreadPool
@@ -16,20 +18,22 @@ from ..config.settings import EffectsConfig
 from ..effect import Effect
 from ..effectors.base import Effector
 from ..effectors.call import CallEffector
+from ..effectors.compute import ComputeEffector
 from ..effectors.http import HttpEffector
 from ..effectors.kv import KvEffector
 from ..effectors.sql import SqlEffector
 from ..effectors.timer import TimerEffector
 
-__all__ = ["built_in_effectors", "policies"]
+__all__ = ["built_in_effectors", "compute_workers", "policies"]
 
 _ONCE = RetryPolicy()
 # Targets may come from clients (a URL's host); what is kept of them must not grow without a bound.
 _REMEMBERED = 1000
 
 
-def built_in_effectors(config: Config, calls: ThreadPool) -> dict[str, Effector]:
-    """A driver for each family that this version has. Blocking functions of ``call`` run on ``calls``."""
+def built_in_effectors(config: Config, calls: ThreadPool, compute: ComputePool) -> dict[str, Effector]:
+    """A driver for each family that this version has. Blocking functions of ``call`` run on ``calls``, which is lent;
+    ``compute`` is closed with its driver."""
     effects = config.effects
     sqlite = effects.sqlite
     return {
@@ -38,7 +42,13 @@ def built_in_effectors(config: Config, calls: ThreadPool) -> dict[str, Effector]
         "kv": KvEffector(effects.kv, readers=sqlite.readers, busy_timeout=sqlite.busy_timeout),
         "timer": TimerEffector(),
         "call": CallEffector(calls),
+        "compute": ComputeEffector(compute),
     }
+
+
+def compute_workers(config: Config) -> int:
+    """How many worker processes ``compute`` effects have."""
+    return config.reactor.compute_pool.size or max(1, len(os.sched_getaffinity(0)) // 2)
 
 
 def policies(config: EffectsConfig) -> Callable[[Effect[Any]], Policy]:
@@ -51,13 +61,17 @@ def policies(config: EffectsConfig) -> Callable[[Effect[Any]], Policy]:
             return Policy()  # there is nothing that many sleeps at once could overload
         found = config.policy(target)
         retry = found.retry
+        bulkhead = None  # the bound of compute is its own queue
+        if not target.startswith("compute:"):
+            places = found.bulkhead
+            bulkhead = BulkheadPolicy(places.in_flight, places.per_request, places.queue)
         return Policy(
             timeout=found.timeout,
             retry=RetryPolicy(retry.attempts, retry.base, retry.factor, retry.cap) if retry else _ONCE,
             breaker=BreakerPolicy(
                 found.breaker.failures, found.breaker.window, found.breaker.cooldown, found.breaker.probes
             ),
-            bulkhead=BulkheadPolicy(found.bulkhead.in_flight, found.bulkhead.per_request, found.bulkhead.queue),
+            bulkhead=bulkhead,
         )
 
     def of_effect(effect: Effect[Any]) -> Policy:

@@ -17,6 +17,7 @@ from uuid import UUID, uuid4
 
 from zerver_runtime.outcome import Failure, Outcome, Success
 from zerver_runtime.reactor.budget import RetryBudget
+from zerver_runtime.reactor.compute_pool import ComputePool
 from zerver_runtime.reactor.dispatcher import Dispatcher, Scope, Ticket
 from zerver_runtime.reactor.loop import Timers
 from zerver_runtime.reactor.task_system import TaskSystem
@@ -38,7 +39,7 @@ from ..response import Response
 from ..site import Site
 from ..trace.events import Trace
 from ..trace.observe import effect_observer
-from .assembly import built_in_effectors, policies
+from .assembly import built_in_effectors, compute_workers, policies
 
 __all__ = ["Service"]
 
@@ -50,9 +51,17 @@ _STREAMS = 256
 
 
 class Service:
-    """What serves an app on one loop. All calls on that loop's thread. ``trace`` takes the events of all requests."""
+    """What serves an app on one loop. All calls on that loop's thread. ``trace`` takes the events of all requests.
+    ``compute`` is a pool on the Node's workers; without one, workers are spawned when the first task comes."""
 
-    def __init__(self, site: Site, config: Config, loop: asyncio.AbstractEventLoop, trace: Trace | None = None) -> None:
+    def __init__(
+        self,
+        site: Site,
+        config: Config,
+        loop: asyncio.AbstractEventLoop,
+        trace: Trace | None = None,
+        compute: ComputePool | None = None,
+    ) -> None:
         self.site = site
         self.config = config
         self.loop = loop
@@ -65,7 +74,9 @@ class Service:
         self.responses = ThreadPool(_STREAMS, sys.maxsize, name="zerver-response")
         """Runs what comes after the pipeline: streams that are sent, and exit callbacks."""
         self._own_effectors = site.effectors
-        built_in = built_in_effectors(config, self._calls)
+        if compute is None:
+            compute = ComputePool(compute_workers(config), config.reactor.compute_pool.queue, loop=loop)
+        built_in = built_in_effectors(config, self._calls, compute)
         own = {kind: _OnLoop(driver, loop) for kind, driver in site.effectors.items()}
         self._timers = Timers(loop)
         self._dispatcher = Dispatcher(
@@ -193,13 +204,15 @@ class _OnLoop:
         self._thread = threading.get_ident()
 
     def start(self, effect: Any, done: Done, /) -> Callable[[], object] | None:
-        return self._driver.start(effect, functools.partial(self._done, done))
+        loop, thread = self._loop, self._thread
 
-    def _done(self, done: Done, outcome: Outcome) -> None:
-        if threading.get_ident() == self._thread:
-            done(outcome)
-        else:
-            hand_over(self._loop, done, outcome)
+        def settle(outcome: Outcome) -> None:
+            if threading.get_ident() == thread:
+                done(outcome)
+            else:
+                hand_over(loop, done, outcome)
+
+        return self._driver.start(effect, settle)
 
 
 def _interpret(effect: Effect[Any], raw: Any) -> Outcome:
