@@ -122,12 +122,13 @@ def front(
     access_log: bool = False,
     uds: str | None = None,
     send_buffer: int | None = None,
+    receive_buffer: int | None = None,
     grace: float = 5.0,
     config: dict[str, Any] | None = None,
     **limits: Any,
 ) -> Iterator[Front]:
-    """Serve ``app``. ``send_buffer``: bytes that the kernel keeps of what a client does not read. ``limits``: of each
-    connection, see ``Limits``. At the end everything has to be gone."""
+    """Serve ``app``. ``send_buffer``, ``receive_buffer``: bytes that the kernel keeps of what one side does not read.
+    ``limits``: of each connection, see ``Limits``. At the end everything has to be gone."""
     started: Future[Front] = Future()
     stop = asyncio.Event()
     sections = {"reactor": {"enabled": True, "continuation_pool": {"mode": mode}}, **(config or {})}
@@ -135,8 +136,9 @@ def front(
     async def serve() -> None:
         running = asyncio.get_running_loop()
         listener = socket.socket(socket.AF_UNIX if uds else socket.AF_INET, socket.SOCK_STREAM)
-        if send_buffer is not None:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
+        for name, size in ((socket.SO_SNDBUF, send_buffer), (socket.SO_RCVBUF, receive_buffer)):
+            if size is not None:
+                listener.setsockopt(socket.SOL_SOCKET, name, size)
         listener.bind(uds or ("127.0.0.1", 0))
         listener.listen(4096)
         listener.setblocking(False)
@@ -272,13 +274,14 @@ class Answer(msgspec.Struct):
 
 
 class Client:
-    """A connection. Reading gives up after ``PATIENCE``. ``receive_buffer``: bytes that the kernel takes unread."""
+    """A connection. Reading gives up after ``PATIENCE``. ``send_buffer``, ``receive_buffer``: see :func:`front`."""
 
-    def __init__(self, address: Any, receive_buffer: int | None = None) -> None:
+    def __init__(self, address: Any, *, send_buffer: int | None = None, receive_buffer: int | None = None) -> None:
         family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
         self.socket = socket.socket(family, socket.SOCK_STREAM)
-        if receive_buffer is not None:
-            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        for name, size in ((socket.SO_SNDBUF, send_buffer), (socket.SO_RCVBUF, receive_buffer)):
+            if size is not None:
+                self.socket.setsockopt(socket.SOL_SOCKET, name, size)
         self.socket.settimeout(PATIENCE)
         self.socket.connect(address)
         if family == socket.AF_INET:
