@@ -780,6 +780,13 @@ def test_a_step_that_is_refused_too_late_is_504() -> None:
     assert driver.status == 504
 
 
+def test_a_request_that_is_refused_too_late_is_504() -> None:
+    driver = Driver(end, deadline=1.0)
+    driver.pass_time(1)
+    driver.feed(Refused(Error(ErrorKind.OVERLOADED, "the queue is full")))
+    assert driver.status == 504
+
+
 def test_a_step_that_runs_in_place_for_too_long_is_reported() -> None:
     def slow(ctx: CtxView) -> Decision:
         driver.pass_time(0.02)
