@@ -210,6 +210,7 @@ def _keep_runs(engine: Any, runs: list[Execution]) -> None:
 
     def kept(*args: Any) -> Any:
         exchange = begin(*args)
+        assert exchange is not None, "there is no exchange to look at"
         runs.append(exchange.run)
         return exchange
 
@@ -243,8 +244,8 @@ def hold_against(row: Row, played: Played) -> None:
     where = f"{row.name!r} on {played.engine}"
     hold_answers(row, played.engine, played.answers)
     if row.slots is not None:
-        found = played.slots[-1]
-        assert [*found.items()] == [*row.slots.items()], f"{where}: slots are {found}, not {row.slots}"
+        slots = played.slots[-1]
+        assert [*slots.items()] == [*row.slots.items()], f"{where}: slots are {slots}, not {row.slots}"
     if row.notes is not None:
         assert played.notes == [*row.notes], f"{where}: steps noted {played.notes}, not {row.notes}"
     if row.log is not None:

@@ -93,6 +93,7 @@ async def hold_against_the_contract(
     pipeline = Pipeline("GET /", tuple([compile_step(one) for one in steps_of(case, form, seen)]), None)
     answered: asyncio.Future[Response | None] = service.loop.create_future()
     exchange = service.engine.begin(pipeline, Request("GET", "/", id=id), service.engine.clock(), answered.set_result)
+    assert exchange is not None
     answer = await asyncio.wait_for(answered, PATIENCE)
     exchange.close()
     await service.engine.live.idle(PATIENCE, killed=True)

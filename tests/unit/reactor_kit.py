@@ -144,7 +144,9 @@ class Reactor:
         compiled = tuple(step if isinstance(step, CompiledStep) else compile_step(step) for step in steps)
         pipeline = Pipeline("GET /", compiled, deadline)
         request = Request("GET", "/", id=asked.id)
-        asked.exchange = self.engine.begin(pipeline, request, self.now_ns(), asked.answered)
+        exchange = self.engine.begin(pipeline, request, self.now_ns(), asked.answered)
+        assert exchange is not None, "it says that the answer is not out yet"
+        asked.exchange = exchange
         return asked
 
     def assert_idle(self) -> None:
