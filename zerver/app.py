@@ -210,12 +210,15 @@ class App:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """ASGI 3."""
+        await self._server()(scope, receive, send)
+
+    def _server(self) -> AsgiServer:
         if not self._servers:
             from .server.asgi import AsgiServer  # at the first use: declaring an app needs no server
 
             self._servers.append(AsgiServer(self.site, lambda: self.config or load_config()))
         # The first, always: loops of two threads may have made one each.
-        await self._servers[0](scope, receive, send)
+        return self._servers[0]
 
     async def perform(self, effect: Effect[Any]) -> Any:
         """Perform one effect outside of any request, with its policies: to create tables in ``lifespan``, say. The

@@ -446,7 +446,7 @@ def test_a_configuration_file_elsewhere_is_watched_when_it_is_named(folder: Path
 def test_a_listener_names_its_address_also_for_port_0() -> None:
     listener = open_listener(ServerConfig(port=0))
     try:
-        assert listener.address == f"http://127.0.0.1:{listener.socket.getsockname()[1]}"
+        assert listener.address == f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
         assert not listener.address.endswith(":0")
     finally:
         listener.close()

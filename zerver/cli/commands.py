@@ -30,6 +30,10 @@ cli = typer.Typer(
 Target = Annotated[str, typer.Argument(metavar="MODULE:ATTR", help="The app.", show_default=False)]
 Host = Annotated[str | None, typer.Option(help="Address to listen on (server.host).", show_default=False)]
 Port = Annotated[int | None, typer.Option(help="TCP port; 0 takes a free one (server.port).", show_default=False)]
+Schedulers = Annotated[
+    int | None,
+    typer.Option(help="Processes that serve, in the reactor engine (schedulers.performance).", show_default=False),
+]
 Uds = Annotated[
     str | None, typer.Option(help="Unix socket, instead of host and port (server.uds).", show_default=False)
 ]
@@ -62,19 +66,31 @@ def serve(
     host: Host = None,
     port: Port = None,
     uds: Uds = None,
+    schedulers: Schedulers = None,
     engine: Engine = None,
     config: ConfigPath = None,
     fd: Annotated[int | None, typer.Option(hidden=True)] = None,
 ) -> None:
-    """Serve an app until SIGTERM or SIGINT."""
+    """Serve an app until SIGTERM or SIGINT. SIGHUP reloads it."""
+
+    def read() -> Config:
+        return load_config(config, overrides=flags)
+
     with _readable_errors():
-        settings = _configure(config, engine, host, port, uds)
+        flags = _flags(host, port, uds, schedulers, engine)
+        settings = _log_as_configured(read())
+        if settings.reactor.engine == "reactor":
+            from ..server.node_boot import serve_node
+
+            serve_node(lambda: (_load(target), _log_as_configured(read())), settings, fd=fd)
+            return
         app = _load(target)
         app.site()
-        from ..server.boot import serve as serve_app
         from ..server.listener import inherit, open_listener
+        from ..server.one_process import serve_in_one_process
 
-        serve_app(app, settings, open_listener(settings.server) if fd is None else inherit(fd))
+        server = settings.server
+        serve_in_one_process(app, settings, open_listener(server) if fd is None else inherit(fd, server))
 
 
 @cli.command()
@@ -83,10 +99,11 @@ def dev(
     host: Host = None,
     port: Port = None,
     uds: Uds = None,
+    schedulers: Schedulers = None,
     engine: Engine = None,
     config: ConfigPath = None,
 ) -> None:
-    """Serve an app, and restart it when a file changes.
+    """Serve an app, and reload it when a file changes.
 
     Watches the .py files and config.json below the current folder. Turns ZERVER_DEBUG on unless it is set, so that
     answers show what went wrong.
@@ -94,19 +111,21 @@ def dev(
     from .reload import snapshot, supervise
 
     os.environ.setdefault("ZERVER_DEBUG", "1")
-    flags = _server_flags(host, port, uds)
     named = config or os.environ.get("ZERVER_CONFIG")
-    given = {"--engine": engine, "--config": config, **{f"--{name}": value for name, value in flags.items()}}
+    given = {
+        "--host": host, "--port": port, "--uds": uds, "--schedulers": schedulers, "--engine": engine,
+        "--config": config,
+    }  # fmt: skip
     command = [sys.executable, "-m", "zerver", "serve", target]
     for name, value in given.items():
         command += [name, str(value)] if value is not None else []
     with _readable_errors():
-        settings = _configure(config, engine, host, port, uds)
+        flags = _flags(host, port, uds, schedulers, engine)
         supervise(
             command,
-            settings.server,
+            _log_as_configured(load_config(config, overrides=flags)),
             look=lambda: snapshot(os.getcwd(), [named] if named else []),
-            configured=lambda: load_config(config, overrides={"server": flags}).server,
+            configured=lambda: load_config(config, overrides=flags),
         )
 
 
@@ -180,20 +199,24 @@ def version() -> None:
     _version(True)
 
 
-def _configure(path: str | None, engine: str | None, host: str | None, port: int | None, uds: str | None) -> Config:
-    """The settings with the flags, and logging as they say."""
-    from ..server.log import configure_logging
-
-    flags: dict[str, Any] = {"server": _server_flags(host, port, uds)}
+def _flags(
+    host: str | None, port: int | None, uds: str | None, schedulers: int | None, engine: str | None
+) -> dict[str, Any]:
+    """The settings that flags give."""
+    server = {name: value for name, value in (("host", host), ("port", port), ("uds", uds)) if value is not None}
+    flags: dict[str, Any] = {"server": server}
+    if schedulers is not None:
+        flags["schedulers"] = {"performance": schedulers}
     if engine is not None:
         flags["reactor"] = {"enabled": engine_enabled(engine, "--engine")}
-    settings = load_config(path, overrides=flags)
+    return flags
+
+
+def _log_as_configured(settings: Config) -> Config:
+    from ..server.log import configure_logging
+
     configure_logging(settings.server.log_level)
     return settings
-
-
-def _server_flags(host: str | None, port: int | None, uds: str | None) -> dict[str, Any]:
-    return {name: value for name, value in (("host", host), ("port", port), ("uds", uds)) if value is not None}
 
 
 def _load(target: str) -> Any:

@@ -1,4 +1,4 @@
-"""Reload on change: the app runs in a child process, which is stopped and started again when a file changes.
+"""Reload on change: the app runs in a child process, which reloads it, or is started again, when a file changes.
 
 The listening socket belongs to this process. It stays open while the child restarts, so a client that comes in between
 waits instead of being refused.
@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from ..config import ConfigError, ServerConfig
+from ..config import Config, ConfigError
 from ..server.listener import Listener, ListenError, open_listener
 
 __all__ = ["changed_files", "snapshot", "supervise"]
@@ -38,14 +38,15 @@ def changed_files(before: Snapshot, after: Snapshot) -> list[str]:
 
 
 def supervise(
-    command: Sequence[str], server: ServerConfig, look: Callable[[], Snapshot], configured: Callable[[], ServerConfig]
+    command: Sequence[str], config: Config, look: Callable[[], Snapshot], configured: Callable[[], Config]
 ) -> None:
-    """Run ``command`` with ``--fd N`` until SIGTERM or SIGINT, and again whenever ``look`` sees a change.
-    ``configured`` reads the configuration anew: a changed address is listened on from the next start.
+    """Run ``command`` with ``--fd N`` until SIGTERM or SIGINT. Whenever ``look`` sees a change, have it reload the app
+    (SIGHUP) where the engine can do that, or else run it again. ``configured`` reads the configuration anew: a changed
+    address is listened on from the next start.
 
     :raises ListenError: it cannot listen, at the start.
     """
-    listener = open_listener(server)
+    listener = open_listener(config.server)
     signals: list[int] = []
     child: subprocess.Popen[bytes] | None = None
     try:
@@ -53,11 +54,17 @@ def supervise(
             while not signals:
                 seen = look()
                 child = _start(command, listener)
-                changed = _until_change(child, seen, look, signals)
+                while changed := _until_change(child, seen, look, signals):
+                    names = ", ".join(os.path.relpath(path) for path in changed)
+                    if child.poll() is not None or not _reloads(config, configured):
+                        _log.info("%s changed; starting again", names)
+                        break
+                    seen = look()
+                    _log.info("%s changed; reloading", names)
+                    child.send_signal(signal.SIGHUP)
                 _stop(child, signals)
                 if not signals:
-                    _log.info("%s changed; starting again", ", ".join(os.path.relpath(path) for path in changed))
-                    server, listener = _moved(server, listener, configured)
+                    config, listener = _moved(config, listener, configured)
     finally:
         if child is not None and child.poll() is None:
             child.kill()
@@ -100,7 +107,7 @@ def _collected(signals: list[int]) -> Iterator[None]:
 
 
 def _start(command: Sequence[str], listener: Listener) -> subprocess.Popen[bytes]:
-    fd = listener.socket.fileno()
+    fd = listener.sockets[0].fileno()
     return subprocess.Popen([*command, "--fd", str(fd)], pass_fds=(fd,))
 
 
@@ -135,19 +142,36 @@ def _stop(child: subprocess.Popen[bytes], signals: list[int]) -> None:
             return
 
 
-def _moved(
-    server: ServerConfig, listener: Listener, configured: Callable[[], ServerConfig]
-) -> tuple[ServerConfig, Listener]:
-    """The listener at the address that is configured by now; the one that there is where that cannot be had."""
+def _reloads(config: Config, configured: Callable[[], Config]) -> bool:
+    """Whether the running child can follow to the configuration that there is by now."""
+    if config.reactor.engine != "reactor":
+        return False
     try:
         wanted = configured()
-        if (wanted.host, wanted.port, wanted.uds) == (server.host, server.port, server.uds):
-            return server, listener
-        moved = open_listener(wanted)
     except ConfigError:
-        return server, listener  # the child says what is wrong
+        return True  # its new schedulers say what is wrong, and the old ones go on
+    return _fixed(wanted) == _fixed(config)
+
+
+def _fixed(config: Config) -> tuple[object, ...]:
+    """What only a new start changes."""
+    server = config.server
+    return config.reactor.engine, config.schedulers, server.host, server.port, server.uds, server.tls_cert is None
+
+
+def _moved(config: Config, listener: Listener, configured: Callable[[], Config]) -> tuple[Config, Listener]:
+    """The listener at the address that is configured by now; the one that there is where that cannot be had."""
+    server = config.server
+    try:
+        wanted = configured()
+        to = wanted.server
+        if (to.host, to.port, to.uds) == (server.host, server.port, server.uds):
+            return wanted, listener
+        moved = open_listener(to)
+    except ConfigError:
+        return config, listener  # the child says what is wrong
     except ListenError as problem:
         _log.error("%s; still listening on %s", problem, listener.address)
-        return server, listener
+        return config, listener
     listener.close()
     return wanted, moved

@@ -10,8 +10,6 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AsyncExitStack
 from typing import Any
 
-from starlette.middleware.exceptions import ExceptionMiddleware
-
 from ..config import Config
 from ..effect import Effect
 from ..error import AppError, Error, ErrorKind
@@ -22,6 +20,7 @@ from ..routing import Match, MethodMismatch
 from ..site import AsgiApp, Mount, Site
 from ..trace.events import Trace
 from .asgi_response import send_response
+from .health import HEALTH_PATHS, health_answer
 from .lifespan import mounted_lifespan
 from .service import Service
 
@@ -43,7 +42,8 @@ class AsgiServer:
         self._trace = trace
         # The loops may be those of several threads.
         self._site: Site | None = None
-        self._mounted: dict[str, AsgiApp] = {}
+        self.mounted: dict[str, AsgiApp] = {}
+        """The apps of the mounts, by path, once the first service is there."""
         self._services: dict[asyncio.AbstractEventLoop, Service] = {}
         self._keepers: dict[asyncio.AbstractEventLoop, AsyncGenerator[None, None]] = {}
         self._prefix = os.urandom(6).hex()
@@ -62,12 +62,20 @@ class AsgiServer:
 
     async def perform(self, effect: Effect[Any]) -> Any:
         """See :meth:`App.perform`."""
+        return await self.service.perform(effect)
+
+    # Starting and stopping
+
+    @property
+    def service(self) -> Service:
+        """The service of this loop.
+
+        :raises AppError: there is none.
+        """
         service = self._services.get(asyncio.get_running_loop())
         if service is None:
             raise AppError("App.perform: the app is not running on this loop; call it inside of the app's lifespan")
-        return await service.perform(effect)
-
-    # Starting and stopping
+        return service
 
     async def _service(self) -> Service:
         """The service of this loop, which is started if there is none."""
@@ -91,8 +99,7 @@ class AsgiServer:
             self._site = self._freeze()
             for warning in self._site.warnings:
                 _log.warning("%s", warning)
-            # StaticFiles and the like raise their 404, for what they are mounted in to answer.
-            self._mounted = {mount.path: ExceptionMiddleware(mount.app) for mount in self._site.mounts}
+            self.mounted = {mount.path: _answering(mount.app) for mount in self._site.mounts}
         loop = asyncio.get_running_loop()
         service = self._services[loop] = Service(self._site, self._configure(), loop, self._trace)
         return service
@@ -144,8 +151,9 @@ class AsgiServer:
         started_ns = service.engine.clock()
         path = _route_path(scope)
         found = self._site.router.match(scope["method"], path)
-        if found is None and (mount := self._mount(path)) is not None:
-            await self._mounted[mount.path](_below(scope, mount, service), receive, send)
+        healthy = found is None and path in HEALTH_PATHS and service.config.observability.health
+        if found is None and not healthy and (mount := self._mount(path)) is not None:
+            await self.mounted[mount.path](_below(scope, mount, service), receive, send)
             return
         request_id = f"{self._prefix}{next(self._serial):06x}"
         if type(found) is Match:
@@ -164,7 +172,9 @@ class AsgiServer:
         else:
             error = Error(ErrorKind.METHOD_NOT_ALLOWED, f"{scope['method']} is not allowed here")
         request = _request(scope, path, request_id)
-        if isinstance(found, MethodMismatch):
+        if healthy:
+            answer = health_answer(scope["method"], path, ready=True)
+        elif isinstance(found, MethodMismatch):
             answer = Response(204) if scope["method"] == "OPTIONS" else service.render(error, request, None)
             allow = ("allow", ", ".join(found.allowed))  # RFC 9110 section 10.2.1
             answer = Response(answer.status, (*answer.headers, allow), answer.body)
@@ -210,7 +220,7 @@ class AsgiServer:
         service = await self._service()
         mount = self._mount(_route_path(scope))
         if mount is not None:
-            await self._mounted[mount.path](_below(scope, mount, service), receive, send)
+            await self.mounted[mount.path](_below(scope, mount, service), receive, send)
         else:
             await send({"type": "websocket.close", "code": 1000})  # before accept: the server answers 403
 
@@ -220,6 +230,13 @@ class AsgiServer:
             if path == mount.path or path.startswith(mount.path + "/"):
                 return mount
         return None
+
+
+def _answering(app: AsgiApp) -> AsgiApp:
+    """StaticFiles and the like raise their 404, for what they are mounted in to answer."""
+    from starlette.middleware.exceptions import ExceptionMiddleware  # an app without mounts starts faster without it
+
+    return ExceptionMiddleware(app)
 
 
 def _request(

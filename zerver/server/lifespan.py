@@ -1,16 +1,90 @@
-"""The lifespans of ASGI apps that are mounted in an app: run inside the app's own."""
+"""Lifespans by the ASGI protocol: of the app that a server serves, and of those that are mounted in it."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from ..error import AppError
+from ..error import AppError, ZerverError
 from ..site import AsgiApp
+from .app_traceback import first_app_line
 
-__all__ = ["mounted_lifespan"]
+__all__ = ["AppLifespan", "mounted_lifespan"]
+
+_log = logging.getLogger("zerver")
+
+
+class AppLifespan:
+    """The app's own, for a server. Its failures are raised, and said nowhere else."""
+
+    def __init__(self, app: AsgiApp) -> None:
+        self._app = app
+        self._to_app: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self._answered = asyncio.Event()
+        self._problem: BaseException | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """:raises AppError: the app could not start."""
+        self._task = asyncio.create_task(self._run())
+        try:
+            await self._exchange("startup")
+        except BaseException:
+            self._task.cancel()
+            await asyncio.wait((self._task,))
+            raise
+
+    async def stop(self) -> None:
+        """:raises AppError: the app could not stop as it should."""
+        await self._exchange("shutdown")
+
+    async def _exchange(self, phase: str) -> None:
+        self._answered.clear()
+        self._to_app.put_nowait({"type": f"lifespan.{phase}"})
+        silence = _Silence()
+        _log.addFilter(silence)
+        try:
+            await self._answered.wait()
+        finally:
+            _log.removeFilter(silence)
+        if self._problem is not None:
+            _log.debug("the app's %s failed", phase, exc_info=self._problem)
+            raise _failure(phase, self._problem) from self._problem
+
+    async def _run(self) -> None:
+        scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": {}}
+        try:
+            await self._app(scope, self._to_app.get, self._send)
+        except Exception as problem:
+            self._problem = problem
+        finally:
+            self._answered.set()
+
+    async def _send(self, message: dict[str, Any]) -> None:
+        if message["type"].endswith(".failed"):
+            self._problem = sys.exception() or AppError(message.get("message", ""))  # it is sent while handling that
+        self._answered.set()
+
+
+class _Silence(logging.Filter):
+    """Drops the record of a failed lifespan: the failure is raised, once."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether to log the record."""
+        return not (record.exc_info and str(record.msg).startswith("lifespan "))
+
+
+def _failure(phase: str, problem: BaseException) -> AppError:
+    if isinstance(problem, ZerverError):
+        reason = str(problem)
+    else:
+        reason = f"{type(problem).__name__}: {problem}" if str(problem) else type(problem).__name__
+    line = first_app_line(problem)
+    return AppError(f"the app's {phase} failed: {reason}" + (f" ({line})" if line else ""))
 
 
 @asynccontextmanager

@@ -1,4 +1,4 @@
-"""The listening socket: TCP, a Unix socket, or one that was inherited."""
+"""The listening sockets: TCP, a Unix socket, or one that was inherited."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import errno
 import os
 import socket
 import stat
+from collections.abc import Sequence
 
 from ..config import ServerConfig
 from ..error import ZerverError
@@ -23,15 +24,17 @@ class ListenError(ZerverError, OSError):
 
 
 class Listener:
-    """A socket that listens. :attr:`address` is how a message names it: ``http://127.0.0.1:8080``, ``unix:/run/a``."""
+    """An address that is listened on. :attr:`address` is how a message names it: ``http://127.0.0.1:8080``,
+    ``unix:/run/a``. :attr:`sockets`: one, or several that the kernel deals connections out to."""
 
-    def __init__(self, sock: socket.socket, owned_path: str | None = None) -> None:
-        self.socket = sock
-        name = sock.getsockname()
-        if sock.family == socket.AF_UNIX:
+    def __init__(self, sockets: Sequence[socket.socket], owned_path: str | None = None, scheme: str = "http") -> None:
+        self.sockets = sockets
+        name = sockets[0].getsockname()
+        if sockets[0].family == socket.AF_UNIX:
             self.address = f"unix:{os.fsdecode(name)}"
         else:
-            self.address = f"http://[{name[0]}]:{name[1]}" if ":" in name[0] else f"http://{name[0]}:{name[1]}"
+            host = f"[{name[0]}]" if ":" in name[0] else name[0]
+            self.address = f"{scheme}://{host}:{name[1]}"
         self._path = owned_path
         self._file = _identity(owned_path) if owned_path else None
 
@@ -40,14 +43,15 @@ class Listener:
 
     def close(self) -> None:
         """Stop listening, and remove the socket's file unless another server has put its own there."""
-        self.socket.close()
+        for sock in self.sockets:
+            sock.close()
         if self._path is not None and _identity(self._path) == self._file:
             os.unlink(self._path)
         self._path = None
 
 
-def open_listener(server: ServerConfig) -> Listener:
-    """Listen where ``server`` says.
+def open_listener(server: ServerConfig, count: int = 1) -> Listener:
+    """Listen where ``server`` says; with ``count`` sockets, but of a Unix socket there is only one.
 
     Of a host name with several addresses one is taken, IPv4 first. A socket file that nobody listens on is replaced;
     who may connect to a new one is up to the umask.
@@ -56,15 +60,20 @@ def open_listener(server: ServerConfig) -> Listener:
     """
     if server.uds is not None:
         return _open_unix(server.uds)
-    return _open_tcp(server.host, server.port)
+    return _open_tcp(server, count)
 
 
-def inherit(fd: int) -> Listener:
+def inherit(fd: int, server: ServerConfig) -> Listener:
     """The listening socket that a parent process has opened as ``fd``, and cleans up after."""
-    return Listener(socket.socket(fileno=fd))
+    return Listener([socket.socket(fileno=fd)], scheme=_scheme(server))
 
 
-def _open_tcp(host: str, port: int) -> Listener:
+def _scheme(server: ServerConfig) -> str:
+    return "http" if server.tls_cert is None else "https"
+
+
+def _open_tcp(server: ServerConfig, count: int) -> Listener:
+    host, port = server.host, server.port
     where = f"port {port} of {host}"
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -74,14 +83,24 @@ def _open_tcp(host: str, port: int) -> Listener:
             errno.EADDRNOTAVAIL, f"cannot listen on {host}: {reason}; give an address of this machine as host"
         ) from None
     family, kind, protocol, _, address = min(found, key=lambda one: one[0] != socket.AF_INET)
-    sock = socket.socket(family, kind, protocol)
+    opened: list[socket.socket] = []
     try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind(address)
-        sock.listen(_BACKLOG)  # now, not when the app is ready: only this finds that the port is in use
-        return Listener(sock)
+        for position in range(count):
+            sock = socket.socket(family, kind, protocol)
+            opened.append(sock)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if position:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            sock.bind(address)
+            if count > 1:
+                # Of the first one only now: bound with it, it would share a port with another server of this user.
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            sock.listen(_BACKLOG)  # now, not when the app is ready: only this finds that the port is in use
+            address = sock.getsockname()
+        return Listener(opened, scheme=_scheme(server))
     except OSError as problem:
-        sock.close()
+        for sock in opened:
+            sock.close()
         advice = {
             errno.EADDRINUSE: "is in use; stop the program that listens there, or give another port",
             errno.EACCES: "needs more rights than this user has; give a port from 1024 on",
@@ -101,7 +120,7 @@ def _open_unix(path: str) -> Listener:
             _remove_stale(path)
             sock.bind(path)
         sock.listen(_BACKLOG)
-        return Listener(sock, path)
+        return Listener([sock], path)
     except OSError as problem:
         sock.close()
         advice = {

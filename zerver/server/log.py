@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import sys
 
-__all__ = ["LineFormatter", "configure_logging", "printable"]
+__all__ = ["LineFormatter", "announce", "configure_logging", "printable"]
 
 
 def printable(text: str) -> str:
@@ -56,3 +56,13 @@ def configure_logging(level: str) -> None:
     handler.setFormatter(LineFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.getLogger("uvicorn.error").setLevel(logging.NOTSET if level == "debug" else logging.WARNING)
+
+
+def announce(address: str, what: str = "listening on") -> None:
+    """Say where it is listened; on standard error where no logging is set up."""
+    log = logging.getLogger("zerver")
+    if log.hasHandlers():
+        log.info("%s %s", what, address)
+    else:
+        sys.stderr.write(f"zerver: {what} {address}\n")
+        sys.stderr.flush()

@@ -1,0 +1,96 @@
+"""The Node of a web app: opens the sockets, forks the schedulers that serve, and says where they listen.
+
+Nothing of the application is imported here, nor uvloop, Starlette or uvicorn: each scheduler imports what it runs,
+after the fork. So a reload re-imports the application by forking again.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from zerver_runtime.node_config import NodeConfig
+from zerver_runtime.node_words import NodeLimits
+from zerver_runtime.process import ApplicationFailed, run_node
+
+from ..config import Config
+from ..error import AppError
+from .listener import Listener, inherit, open_listener
+from .log import announce
+
+if TYPE_CHECKING:
+    from zerver_runtime.scheduler_process import SchedulerContext
+
+    from ..app import App
+
+__all__ = ["serve_node"]
+
+_log = logging.getLogger("zerver")
+
+# Seconds beyond `server.grace` that a scheduler has for its end: what was cancelled, the lifespan.
+_LIFESPAN = 30.0
+# Seconds for the app's import and its lifespan. Migrations may be part of that.
+_BOOT = 600.0
+
+
+def serve_node(
+    load: Callable[[], tuple[App, Config]], config: Config, *, fd: int | None = None, no_reload: str = ""
+) -> None:
+    """Serve an app until SIGTERM or SIGINT.
+
+    ``load`` is called in each scheduler: it gives the app, and the configuration as it is by then. ``config`` is that
+    of the Node. ``fd``: a socket that listens already. ``no_reload``: why SIGHUP brings no reload, for the log.
+
+    :raises ListenError: it cannot listen there.
+    :raises TlsError: the certificate or its key cannot be used.
+    :raises AppError: the app could not start, or not stop as it should; or its schedulers died again and again.
+    :raises RuntimeError: other threads run, whose locks a fork would copy as they are.
+    """
+    if config.server.tls_cert is not None or config.server.tls_key is not None:
+        from .tls import server_context
+
+        server_context(config.server)
+    count = config.schedulers.performance or len(os.sched_getaffinity(0))
+    listener = open_listener(config.server, count) if fd is None else inherit(fd, config.server)
+    try:
+        code = _run(load, config, listener, count, no_reload)
+    finally:
+        listener.close()
+    if code == 128 + signal.SIGINT:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        signal.raise_signal(signal.SIGINT)
+    if code:
+        raise AppError("the schedulers could not be kept running; the log says why")
+
+
+def _run(load: Callable[[], tuple[App, Config]], config: Config, listener: Listener, count: int, no_reload: str) -> int:
+    for sock in listener.sockets:
+        sock.setblocking(False)
+
+    async def boot(context: SchedulerContext) -> None:
+        from .scheduler_boot import boot_scheduler
+
+        await boot_scheduler(context, load)
+
+    grace = config.server.grace
+    node = NodeConfig(
+        performance=count,
+        efficiency=0,
+        listeners=listener.sockets,
+        shared=len(listener.sockets) < count,
+        limits=NodeLimits(grace=grace + _LIFESPAN, boot=_BOOT),
+        no_reload=no_reload,
+    )
+    served: list[bool] = []
+
+    def serving() -> None:
+        announce(listener.address, "reloaded; listening on" if served else "listening on")
+        served.append(True)
+
+    try:
+        return run_node(node, boot, _log.warning, serving)
+    except ApplicationFailed as failure:
+        raise AppError(str(failure)) from None

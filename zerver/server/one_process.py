@@ -1,0 +1,97 @@
+"""The blocking engine on its own: the app under uvicorn, in this process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+from types import FrameType
+from typing import TYPE_CHECKING
+
+import uvicorn
+
+from ..config import Config
+from .lifespan import AppLifespan
+from .listener import Listener
+from .log import announce
+
+if TYPE_CHECKING:
+    import socket
+
+    from ..app import App
+
+__all__ = ["serve_in_one_process"]
+
+
+def serve_in_one_process(app: App, config: Config, listener: Listener) -> None:
+    """Serve ``app`` until SIGTERM or SIGINT, and close ``listener`` at the end.
+
+    :raises AppError: its lifespan failed.
+    """
+    try:
+        app.config = config
+        _Uvicorn(app, config, listener).run(sockets=list(listener.sockets))
+    finally:
+        listener.close()
+
+
+class _Uvicorn(uvicorn.Server):
+    """uvicorn, whose lifespan ends the process on a failure and sees no signal until the start is over: here a failure
+    is raised, and a signal ends the start. So uvicorn's own is off."""
+
+    def __init__(self, app: App, config: Config, listener: Listener) -> None:
+        server = config.server
+        # Of others, headers such as X-Forwarded-For are anybody's to write.
+        settings = uvicorn.Config(
+            app, loop="uvloop", http="httptools", interface="asgi3", lifespan="off", workers=1, log_config=None,
+            access_log=config.observability.access_log, server_header=False,
+            proxy_headers=bool(server.trusted_proxies), forwarded_allow_ips=server.trusted_proxies,
+            ssl_certfile=server.tls_cert, ssl_keyfile=server.tls_key,
+        )  # fmt: skip
+        settings.timeout_graceful_shutdown = server.grace  # type: ignore[assignment]  # asyncio takes any number
+        super().__init__(settings)
+        self._lifespan = AppLifespan(app)
+        self._address = listener.address
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start the app, then accept. A signal meanwhile ends the start."""
+        starting = asyncio.ensure_future(self._lifespan.start())
+        while not starting.done() and not self.should_exit:
+            await asyncio.wait((starting,), timeout=0.1)  # signals only set should_exit
+        if self.should_exit and not starting.done():
+            starting.cancel()
+            await asyncio.wait((starting,))
+            return
+        starting.result()
+        await super().startup(sockets)
+
+    async def main_loop(self) -> None:
+        """Serve until a signal. Whoever sends one because of what is announced here gets a graceful stop."""
+        announce(self._address)
+        await super().main_loop()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Let requests finish, then stop the app."""
+        await super().shutdown(sockets)
+        await self._lifespan.stop()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Take the signals while serving. They are not raised again afterwards: a graceful stop is a success."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self._stop) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        if self.should_exit and number == signal.SIGINT:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        self.should_exit = True

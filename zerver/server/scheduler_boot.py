@@ -1,0 +1,120 @@
+"""A scheduler process that serves a web app, from its boot to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
+
+from zerver_runtime.reactor.loop import Timers
+from zerver_runtime.scheduler_process import ApplicationFailed, SchedulerContext
+
+from ..config import Config, LimitsConfig
+from ..error import ZerverError
+from ..wire import Limits
+from .access_log import AccessLog
+from .client_address import ClientAddress
+from .http_server import HttpServer
+from .lifespan import AppLifespan
+
+if TYPE_CHECKING:
+    from ..app import App
+
+__all__ = ["boot_scheduler"]
+
+# Objects that are made before a collection of garbage. What serving leaves behind is mostly no cycle.
+_GARBAGE = 100_000
+
+
+async def boot_scheduler(context: SchedulerContext, load: Callable[[], tuple[App, Config]]) -> None:
+    """Load the app, start it, and have its connections served once the Node says so.
+
+    :raises ApplicationFailed: it cannot start; the text is for whoever runs it.
+    """
+    try:
+        app, config = load()
+        if config.reactor.engine != "reactor":  # since the start; a Node runs no other
+            config = replace(config, reactor=replace(config.reactor, enabled=True))
+        app.config = config
+        app.site()
+        serving = _Serving(context, app, config)
+        await serving.start()
+    except ZerverError as problem:
+        raise ApplicationFailed(str(problem)) from problem
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_GARBAGE, 50, 50)
+
+
+class _Serving:
+    """One app in one scheduler."""
+
+    def __init__(self, context: SchedulerContext, app: App, config: Config) -> None:
+        self._context = context
+        self._app = app
+        self._config = config
+        self._lifespan = AppLifespan(app)
+        self._timers = Timers(context.loop)
+
+    async def start(self) -> None:
+        config, timers = self._config, self._timers
+        tls = None
+        if config.server.tls_cert is not None:
+            from .tls import server_context
+
+            tls = server_context(config.server)
+        await self._lifespan.start()
+        asgi = self._app._server()
+        access_log = AccessLog(timers.call_later, time.monotonic_ns) if config.observability.access_log else None
+        self._http = http = HttpServer(
+            asgi.service,
+            asgi.mounted,
+            access_log,
+            limits=_limits(config.limits),
+            write_timeout=config.limits.write_timeout,
+            client_address=ClientAddress(config.server.trusted_proxies),
+            secure=tls is not None,
+            health=config.observability.health,
+            call_later=timers.call_later,
+        )
+        if asgi.mounted:
+            from .websocket import WebSockets
+
+            http.websockets = WebSockets(self._app, http)
+        self._context.listeners.on_connection = lambda connection, _: http.accept(connection, tls)
+        self._context.on_drain.append(self._end)
+
+    async def _end(self) -> None:
+        """What is under way has ``server.grace`` seconds; then it is cancelled, and the app ends."""
+        loop, grace = asyncio.get_running_loop(), self._config.server.grace
+        until = loop.time() + grace
+        await self._http.drain(grace)
+        await self._http.service.drain(max(0.0, until - loop.time()))
+        try:
+            await self._lifespan.stop()
+        except ZerverError as problem:
+            raise ApplicationFailed(str(problem)) from problem
+        finally:
+            self._http.close()
+            self._timers.close()
+
+
+def _limits(limits: LimitsConfig) -> Limits:
+    return Limits(
+        request_line=limits.request_line_bytes,
+        header_count=limits.header_count,
+        header_bytes=limits.header_bytes,
+        body_bytes=limits.body_bytes,
+        chunk_extension_bytes=limits.chunk_extension_bytes,
+        trailer_count=limits.trailer_count,
+        trailer_bytes=limits.trailer_bytes,
+        pipeline_bytes=limits.pipeline_bytes,
+        head_timeout=limits.head_timeout,
+        body_timeout=limits.body_timeout,
+        body_rate=limits.body_rate,
+        idle_timeout=limits.keep_alive,
+    )
