@@ -360,7 +360,7 @@ MISTAKES = [
     ({"server": {"": 1}}, 'server[""] = 1: unknown key. Allowed: '),
     ({"server": {"Port": 1}}, 'server.Port = 1: unknown key, did you mean "port"?'),
     ({"server": {"a\nb": "c\nd"}}, 'server["a\\nb"] = "c\\nd": unknown key'),
-    ({"effects": {"timeouts": {"grpc": 1}}}, "effects.timeouts.grpc = 1: unknown key. Allowed: call, compute, http, kv, sql"),
+    ({"effects": {"timeouts": {"grpc": 1}}}, "effects.timeouts.grpc = 1: unknown key. Allowed: call, http, kv, sql"),
     ({"effects": {"targets": {"sql:default": {"time": 1}}}}, 'effects.targets["sql:default"].time = 1: unknown key'),
     # wrong types
     ({"server": []}, "server = [...]: must be an object"),
