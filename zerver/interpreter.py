@@ -32,7 +32,7 @@ from .decision import Continue, Done, Fail, Need
 from .error import Error, ErrorKind
 from .execution import CLOSED, ENDED, NEW, OFFLOADED, WAITING, Execution, PendingNeed, Phase, Surroundings
 from .need import Asking
-from .response import Response
+from .response import Response, StreamBody
 from .signals import (
     Action,
     CancelEffect,
@@ -40,6 +40,7 @@ from .signals import (
     Closed,
     DeadlinePassed,
     DetachEffect,
+    Discard,
     Input,
     Refused,
     ReportBug,
@@ -191,6 +192,7 @@ def _take(run: Execution, step: CompiledStep, view: _View, result: Any, now: int
             return None
         if kind is StepAwaits:
             _close_coroutine(result.coroutine, actions)
+        _discard(result, actions)
         _fail(run, _deadline_error(run), actions)
     elif kind is Continue:
         run.position += 1
@@ -235,6 +237,8 @@ def _step_back(run: Execution, work: RunStep, event: _StepBack, actions: _Action
     run.dropped += 1  # the request ended meanwhile
     if isinstance(event, StepAwaits):
         _close_coroutine(event.coroutine, actions)
+    if isinstance(event, StepReturned):
+        _discard(event.value, actions)
     if run.close_later:
         _close(run, actions)
 
@@ -420,6 +424,12 @@ def _end(run: Execution, actions: _Actions) -> None:
     detach = tuple([index for index in left if pending.need.detach and not effects[index].required])
     _let_go(run, pending, tuple([index for index in left if index not in detach]), detach, actions)
     _close_coroutine(pending.coroutine, actions)
+
+
+def _discard(result: Any, actions: _Actions) -> None:
+    """Nobody will send what a step came to."""
+    if type(result) is Done and isinstance(result.response.body, StreamBody):
+        actions.append(Discard(result.response.body))
 
 
 def _close_coroutine(coroutine: _Coroutine, actions: _Actions) -> None:

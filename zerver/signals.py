@@ -12,7 +12,7 @@ from zerver_runtime.outcome import Outcome
 from .context import CtxView
 from .effect import Effect
 from .error import Error
-from .response import Response
+from .response import Response, StreamBody
 from .step import CompiledStep
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "Closed",
     "DeadlinePassed",
     "DetachEffect",
+    "Discard",
     "Input",
     "Refused",
     "ReportBug",
@@ -152,6 +153,12 @@ class Respond(msgspec.Struct, frozen=True):
     response: Response
 
 
+class Discard(msgspec.Struct, frozen=True):
+    """Close what a step made to be sent; it will not be, because the request has ended."""
+
+    body: StreamBody
+
+
 class ReportBug(msgspec.Struct, frozen=True):
     """Log a bug of the app. ``what`` names the step, and nothing that a client may not see."""
 
@@ -159,4 +166,4 @@ class ReportBug(msgspec.Struct, frozen=True):
     exception: BaseException | None
 
 
-Action: TypeAlias = StartEffect | CancelEffect | DetachEffect | RunStep | StepOverran | Respond | ReportBug
+Action: TypeAlias = StartEffect | CancelEffect | DetachEffect | RunStep | StepOverran | Respond | Discard | ReportBug

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -346,7 +347,7 @@ async def test_a_generator_that_waits_when_the_client_goes_is_closed_when_it_is_
     assert connection.body == b"first"
 
 
-@pytest.mark.engines("blocking")  # its step blocks
+@pytest.mark.engines("pool", "blocking")  # its step blocks
 async def test_a_stream_is_closed_although_the_client_went_before_it_was_sent() -> None:
     class Chunks:
         closed = 0
@@ -375,6 +376,28 @@ async def test_a_stream_is_closed_although_the_client_went_before_it_was_sent() 
         head = await ask(app, "HEAD", "/x")
     assert connection.sent == []
     assert (head.status, head.complete, head.body, chunks.closed) == (200, True, b"", 2)
+
+
+async def test_a_stream_that_comes_past_the_deadline_is_closed() -> None:
+    closed: list[str] = []
+
+    class Chunks:
+        def __iter__(self) -> Iterator[bytes]:
+            raise AssertionError("nobody reads it")
+
+        def close(self) -> None:
+            closed.append(threading.current_thread().name)
+
+    def late(ctx: CtxView) -> Decision:
+        time.sleep(0.05)
+        return Done.stream(Chunks())
+
+    app = configured(App())
+    app.get("/x", late, deadline=0.02)
+    async with serving(app):
+        assert (await ask(app, path="/x")).status == 504
+        await until(lambda: closed)
+    assert closed[0].startswith("zerver-response")
 
 
 def before_the_first() -> Iterator[bytes]:

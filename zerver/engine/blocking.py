@@ -29,6 +29,7 @@ from ..signals import (
     Closed,
     DeadlinePassed,
     DetachEffect,
+    Discard,
     Input,
     ReportBug,
     Respond,
@@ -37,7 +38,7 @@ from ..signals import (
     StartEffect,
 )
 from ..trace.events import EventKind
-from .live import Answered, Live, report
+from .live import Answered, Live, discard, report
 
 __all__ = ["BlockingEngine", "Exchange"]
 
@@ -153,6 +154,8 @@ class Exchange:
                         self._background.append(action)
                 case Respond():
                     response = action.response
+                case Discard():
+                    discard(action.body, self._engine.afterwards)
                 case ReportBug():
                     report(self.run.state.request, action)
         return response

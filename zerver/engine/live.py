@@ -7,13 +7,15 @@ import logging
 from collections.abc import Callable, Iterator
 from typing import Any, Generic, Protocol, TypeVar
 
+from zerver_runtime.reactor.threads import ThreadPool
+
 from ..execution import Execution
 from ..pipeline import Pipeline
 from ..request import Request
-from ..response import Response
+from ..response import Response, StreamBody
 from ..signals import ReportBug
 
-__all__ = ["Answered", "Engine", "Exchange", "Live", "report"]
+__all__ = ["Answered", "Engine", "Exchange", "Live", "discard", "report"]
 
 _log = logging.getLogger("zerver")
 
@@ -114,6 +116,13 @@ class Engine(Protocol):
     def close(self) -> None:
         """No more requests; end the threads that steps run on. What is live should have been cancelled."""
         ...
+
+
+def discard(body: StreamBody, pool: ThreadPool) -> None:
+    """Close a stream that was not begun, on a thread of the pool. An async one is left as it is: nothing of it ran."""
+    close = getattr(body.chunks, "close", None)
+    if close is not None:
+        pool.submit(close)
 
 
 def report(request: Request, bug: ReportBug) -> None:

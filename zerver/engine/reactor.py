@@ -41,6 +41,7 @@ from ..signals import (
     Closed,
     DeadlinePassed,
     DetachEffect,
+    Discard,
     Input,
     Refused,
     ReportBug,
@@ -53,7 +54,7 @@ from ..signals import (
 )
 from ..step import CompiledStep
 from ..trace.events import EventKind
-from .live import Answered, Live, report
+from .live import Answered, Live, discard, report
 
 __all__ = ["Exchange", "Mode", "ReactorEngine"]
 
@@ -312,6 +313,8 @@ class Exchange:
             self._run_elsewhere(action)
         elif type(action) is StepOverran:
             self._engine.overran(self.run.state.request.id, action.step, action.took_ns)
+        elif type(action) is Discard:
+            discard(action.body, self._engine.afterwards)
         else:
             assert type(action) is ReportBug
             report(self.run.state.request, action)
