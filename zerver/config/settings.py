@@ -235,8 +235,8 @@ class EffectsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """The stores behind the effects, and the policy of each target.
 
     ``databases`` (name to URL) always has ``default``. ``targets`` is keyed by ``http:HOST:PORT``, ``sql:DATABASE``,
-    ``kv``, ``call:MODULE.FUNCTION`` or ``compute:MODULE.FUNCTION``. What a target's ``breaker`` or ``bulkhead`` leaves out, ``load`` fills in from
-    ``default_breaker`` and ``default_bulkhead``.
+    ``kv``, ``call:MODULE.FUNCTION`` or ``compute:MODULE.FUNCTION``. What a target's ``breaker`` or ``bulkhead`` leaves
+    out, ``load`` fills in from ``default_breaker`` and ``default_bulkhead``.
     """
 
     databases: dict[str, Text] = field(default_factory=lambda: dict(DEFAULT_DATABASES))
