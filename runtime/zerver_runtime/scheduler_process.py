@@ -182,7 +182,8 @@ class SchedulerContext:
         self.say(control.Ready())
         self.turns.attach(self)
         self._beat()
-        self.loop.run_forever()
+        if self._code is None:  # what was heard at the end of the boot may have set it
+            self.loop.run_forever()
         self.turns.close()
         self.mailman.close()
         self.listeners.close_all()
@@ -244,8 +245,9 @@ class SchedulerContext:
             self._end(NODE_GONE)
 
     def _heard(self, word: control.FromNode, fd: int | None) -> None:
-        if self._booting is not None and isinstance(word, control.Drain | control.Halt):
-            self._booting.cancel()
+        booting = self._booting
+        if booting is not None and not booting.done() and isinstance(word, control.Drain | control.Halt):
+            booting.cancel()
             return
         match word:
             case control.Peer(slot, incarnation):
