@@ -76,7 +76,7 @@ def moved(events: list[Event], kind: K, effect: int, before: K) -> list[Event]:
 @pytest.mark.parametrize(
     ("events", "says"),
     [
-        (moved(PARALLEL, K.EffectStart, 0, K.NeedScheduled), "EffectStart comes after nothing"),
+        (moved(PARALLEL, K.EffectStart, 0, K.NeedScheduled), "comes before its Need"),
         (moved(PARALLEL, K.ReactorEffectScheduled, 0, K.NeedScheduled), "before its Need"),
         (moved(PARALLEL, K.ReactorEffectCompleted, 0, K.RequestEnd), "after the resolution and is not late"),
         (moved(PARALLEL, K.ReactorEffectCompleted, 0, K.EffectStart), "comes after"),
