@@ -42,6 +42,7 @@ _RECORDS = (
 )
 _TUPLES = (inspect.ListType, inspect.NamedTupleType, inspect.TupleType, inspect.VarTupleType)
 
+_BUILT_IN = frozenset({"http", "sql", "kv", "timer", "call", "compute"})
 _MAY_PASS = frozenset({429, 502, 503, 504})
 # RFC 9110 section 5.6.7: IMF-fixdate, the one form that may be sent.
 _DATE = re.compile(r"[A-Z][a-z]{2}, ([0-9]{2}) ([A-Z][a-z]{2}) ([0-9]{4}) ([0-9]{2}):([0-9]{2}):([0-9]{2}) GMT")
@@ -55,6 +56,9 @@ def interpret(effect: Effect[Any], raw: Any, now: Callable[[], float]) -> Outcom
     :param now: seconds since the epoch; asked only where an upstream says until when it wants to be left alone.
     """
     try:
+        if effect.family not in _BUILT_IN:
+            wanted = effect.result_type
+            return Success(raw if wanted is None else convert(raw, wanted))
         match effect.family:
             case "http":
                 return _http(effect, raw, now)
@@ -62,11 +66,8 @@ def interpret(effect: Effect[Any], raw: Any, now: Callable[[], float]) -> Outcom
                 return _sql(effect, raw)
             case "kv":
                 return _kv(effect, raw)
-            case "timer" | "call" | "compute":
-                return Success(raw)
             case _:
-                wanted = effect.result_type
-                return Success(raw if wanted is None else convert(raw, wanted))
+                return Success(raw)
     except Undecodable as problem:
         return _misfit(effect, problem)
     except DefinitionError as problem:

@@ -76,13 +76,24 @@ def advance(run: Execution, event: Input) -> list[Action]:
     """Feed one input; carry out the actions in order. Never raises."""
     actions: _Actions = []
     phase = run.phase
-    if type(event) is Start and phase is NEW:
+    if type(event) is Settled:
+        pending = run.pending
+        if pending is None or pending.id != event.need:
+            _late(run, event)
+            return actions
+        verdict = pending.join.record(event.effect, type(event.outcome) is Success)
+        if verdict is PENDING:  # as nearly always
+            pending.outcomes[event.effect] = event.outcome
+        elif verdict.arrival == "counted":
+            pending.outcomes[event.effect] = event.outcome
+            _run(run, _follow(run, pending, verdict, actions), actions)
+        else:
+            _late(run, event)
+    elif type(event) is Start and phase is NEW:
         state, trace = run.state, run.around.trace
         if trace is not None:
             trace.record(_REQUEST_START, state.request.id, state.started_ns, state.request.path, 0, -1, None)
         _run(run, _NEXT_IN_PIPELINE, actions)
-    elif type(event) is Settled:
-        _settled(run, event, actions)
     elif type(event) is Closed and phase is not CLOSED:
         if phase in _LIVE:
             _abandon(run, "closed before it ended", actions)
@@ -317,17 +328,7 @@ def _refusal(run: Execution, step: CompiledStep, need: Need) -> str | None:
     return None
 
 
-def _settled(run: Execution, event: Settled, actions: _Actions) -> None:
-    pending = run.pending
-    if pending is not None and pending.id == event.need:
-        verdict = pending.join.record(event.effect, type(event.outcome) is Success)
-        if verdict is PENDING:  # as nearly always
-            pending.outcomes[event.effect] = event.outcome
-            return
-        if verdict.arrival == "counted":
-            pending.outcomes[event.effect] = event.outcome
-            _run(run, _follow(run, pending, verdict, actions), actions)
-            return
+def _late(run: Execution, event: Settled) -> None:
     run.dropped += 1
     _trace(run, EventKind.EffectLate, "", event.need, event.effect, event.outcome)
 

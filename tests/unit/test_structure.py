@@ -30,7 +30,7 @@ PURE = (
     "zerver_runtime.reactor.retry", "zerver_runtime.reactor.breaker", "zerver_runtime.reactor.bulkhead",
     "zerver_runtime.reactor.budget", "zerver_runtime.reactor.dispatcher", "zerver_runtime.reactor.attempt",
     "zerver_runtime.reactor.ticket", "zerver_runtime.reactor.target", "zerver_runtime.reactor.surroundings",
-    "zerver_runtime.reactor.timer_wheel",
+    "zerver_runtime.reactor.timer_wheel", "zerver_runtime.reactor.expiries", "zerver_runtime.reactor.scope",
     "zerver_runtime.reactor.effector", "zerver_runtime.reactor.compute_queue", "zerver_runtime.reactor.compute_words",
     "zerver_runtime.reactor.compute_protocol", "zerver_runtime.reactor.offloading",
     "zerver_runtime.reactor.controlled_delay", "zerver_runtime.reactor.saga", "zerver_runtime.testing.clock",

@@ -16,7 +16,7 @@ import sys
 from asyncio import events
 from collections import deque
 from collections.abc import Callable, Container
-from typing import Any, Literal, TypeAlias, cast
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 
@@ -368,18 +368,19 @@ class Exchange:
         except Exception as problem:  # made wrongly: its target is no text, say
             told = f"{start.what.label}: it cannot be performed"
             _log.error("request %s: %s", self.run.state.request.id, told, exc_info=problem)
-            self._take(start, 1, Failure(Error(ErrorKind.INTERNAL, told)))
+            self._enqueue(start, 1, Failure(Error(ErrorKind.INTERNAL, told)))
             return
         if ticket.stage != "over":  # else it has settled already
             tickets[start.need, start.effect] = ticket
 
     def _settled(self, ticket: Ticket, outcome: Outcome) -> None:
-        self._take(cast("StartEffect | DetachEffect", ticket.tag), ticket.attempt, outcome)
-
-    def _take(self, start: StartEffect | DetachEffect, attempt: int, outcome: Outcome) -> None:
-        need, effect = start.need, start.effect
+        start: Any = ticket.tag
         if self._tickets:
-            self._tickets.pop((need, effect), None)
+            self._tickets.pop((start.need, start.effect), None)
+        self._enqueue(start, ticket.attempt, outcome)
+
+    def _enqueue(self, start: StartEffect | DetachEffect, attempt: int, outcome: Outcome) -> None:
+        need, effect = start.need, start.effect
         if self._behind is not None and self._behind == (need, effect):
             self._behind = None
         trace = self.run.around.trace

@@ -27,29 +27,16 @@ from typing import Any, Literal, TypeAlias
 
 from ..outcome import Failure, Outcome, Success
 from .breaker import Breaker, Permit, Result
-from .budget import RetryBudget
-from .effector import Effect, Effector, Handle, Policy
+from .effector import Effect, Effector, Policy
+from .expiries import Expiries
+from .scope import Scope
 from .surroundings import Surroundings
 from .target import Target
 
-__all__ = ["Attempt", "Scope"]
+__all__ = ["Attempt"]
 
 Phase: TypeAlias = Literal["new", "queued", "granted", "starting", "answered", "running", "abandoned", "over"]
 _STARTING: Phase = "starting"  # typed so that nobody takes it for granted after the call of start()
-
-
-class Scope:
-    """What the effects of one request share: its retries, and (by identity) its share of each bulkhead."""
-
-    __slots__ = ("budget", "owner")
-
-    def __init__(self, budget: RetryBudget | None = None) -> None:
-        self.budget = RetryBudget() if budget is None else budget
-        self.owner: object = None
-        """Whatever was put there: for observers, unread."""
-
-    def __repr__(self) -> str:
-        return f"<Scope {self.budget!r}>"
 
 
 class Attempt:
@@ -60,8 +47,8 @@ class Attempt:
     """
 
     __slots__ = (
-        "_answer", "_around", "_cancel", "_effector", "_permit", "_since", "_target", "_timer", "deadline", "effect",
-        "phase", "policy", "scope",
+        "_answer", "_around", "_cancel", "_effector", "_permit", "_since", "_target", "deadline", "effect", "phase",
+        "policy", "scope",
     )  # fmt: skip
 
     # Set by enter(), when it has found them.
@@ -79,7 +66,6 @@ class Attempt:
         """In seconds of the clock; None for a detached effect."""
         self.phase: Phase = "new"
         self._around = around
-        self._timer: Handle | None = None  # set in `queued` and `running` only
         self._permit: Permit | None = None  # taken from starting on, until it is recorded
         self._cancel: Callable[[], object] | None = None
         self._answer: object = None  # of the effector, kept in `answered` only
@@ -101,7 +87,9 @@ class Attempt:
         if effector is None:
             self._fail(Failure(around.faults.unknown_family(effect)))
             return
-        target = around.targets.get(effect.target, self.policy, now)
+        target = around.targets.by_name.get(effect.target)
+        if target is None:
+            target = around.targets.get(effect.target, self.policy, now)
         if self.deadline is not None and now >= self.deadline:
             self._past_deadline()
             return
@@ -116,25 +104,21 @@ class Attempt:
                 return
         self._since = now
         bulkhead = target.bulkhead
-        if bulkhead is not None:
-            entered = bulkhead.enter(self, self.scope, effect.priority == "batch")
-            if entered == "queued":
-                self.phase = "queued"
-                self._arm(now)
-                return
-            if entered == "full":
-                self._fail(Failure(around.faults.bulkhead_full(effect)))
-                return
-        self._begin(now)
+        if bulkhead is None or bulkhead.take(self.scope):
+            self._begin(now)
+        elif bulkhead.queue(self, self.scope, effect.priority == "batch"):
+            self.phase = "queued"
+            self._arm()
+        else:
+            self._fail(Failure(around.faults.bulkhead_full(effect)))
 
     def done(self, outcome: Outcome) -> None:
         """For the effector. What comes late only frees the place; what comes twice is counted and dropped."""
         phase, around = self.phase, self._around
         if phase == "running":
-            timer = self._timer
-            if timer is not None:
-                self._timer = None
-                timer.cancel()
+            expiries = self._target.expiries
+            if expiries is not None:
+                expiries.discard(self)
             self._cancel = None
             self._answered(outcome)
         elif phase == "starting":
@@ -214,8 +198,7 @@ class Attempt:
         elif phase == "starting":
             self.phase = "running"
             self._cancel = cancel
-            if self.deadline is not None or self.policy.timeout is not None:
-                self._arm(around.clock())
+            self._arm()
         elif phase == "abandoned":
             self._cancel = cancel
             self._call_cancel()
@@ -256,19 +239,17 @@ class Attempt:
         except BaseException as problem:
             outcome = Failure(around.faults.crashed(self.effect, problem))
         breaker = target.breaker
-        if breaker is not None:
+        if breaker is not None and (type(outcome) is Failure or breaker.state != "closed"):
             # A target that answers "no such thing" is well; only what a retry may cure speaks against it.
-            failed = type(outcome) is Failure and outcome.retryable
-            if failed or breaker.state != "closed":
-                self._record("failure" if failed else "success")
+            self._record("failure" if type(outcome) is Failure and outcome.retryable else "success")
         self._let_go()
         self.ended(outcome)
 
-    def _expired(self, by_deadline: bool) -> None:
-        self._timer = None
+    def expired(self) -> None:
+        """Its time-out or the deadline has come."""
         around, effect, seconds = self._around, self.effect, self.policy.timeout
         result: Result = "cancelled"
-        if by_deadline or seconds is None:
+        if seconds is None or (self.deadline is not None and self.deadline < self._since + seconds):
             # Says nothing of the target, which did not get the time that its policy grants.
             failure = Failure(around.faults.deadline(effect))
         elif self.phase == "queued":
@@ -318,15 +299,17 @@ class Attempt:
         if cancel is not None:
             self._around.guarded(cancel)
 
-    def _arm(self, now: float) -> None:
+    def _arm(self) -> None:
         timeout, end = self.policy.timeout, self.deadline
-        by_deadline = True
         if timeout is not None and (end is None or self._since + timeout <= end):
-            end, by_deadline = self._since + timeout, False
+            end = self._since + timeout
         if end is not None:
-            self._timer = self._around.call_later(max(0.0, end - now), self._expired, by_deadline)
+            expiries = self._target.expiries
+            if expiries is None:
+                expiries = self._target.expiries = Expiries(self._around.clock, self._around.call_later)
+            expiries.add(self, end)
 
     def _disarm(self) -> None:
-        timer, self._timer = self._timer, None
-        if timer is not None:
-            timer.cancel()
+        expiries = self._target.expiries
+        if expiries is not None:
+            expiries.discard(self)

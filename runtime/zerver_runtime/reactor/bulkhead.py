@@ -48,10 +48,13 @@ class BulkheadStatistics(msgspec.Struct, frozen=True):
 class Bulkhead(Generic[E]):
     """Belongs to one target. An entry is anything hashable, and is in it once at a time; its owner is its request."""
 
-    __slots__ = ("_policy", "_queue", "_rejected", "_shares", "_waiting", "_withheld", "in_flight")
+    __slots__ = (
+        "_places", "_policy", "_queue", "_rejected", "_share", "_shares", "_waiting", "_withheld", "in_flight",
+    )  # fmt: skip
 
     def __init__(self, policy: BulkheadPolicy) -> None:
         self._policy = policy
+        self._places, self._share = policy.in_flight, policy.per_request
         # Changed by enter(), leave() and remove(). Always: the queue is empty or every place is taken; an owner is
         # withheld from only while its share is used up.
         self.in_flight = 0
@@ -64,18 +67,29 @@ class Bulkhead(Generic[E]):
     def enter(self, entry: E, owner: Hashable, batch: bool = False) -> Entered:
         """`run`: it has a place, give it back with `leave`. `queued`: it waits, until a `leave` names it or `remove`
         takes it out. `full`: it is not in here."""
-        policy = self._policy
-        share = self._shares.get(owner, 0)
-        within = share < policy.per_request
-        if within and self.in_flight < policy.in_flight:
-            self._shares[owner] = share + 1
-            self.in_flight += 1
+        if self.take(owner):
             return "run"
+        return "queued" if self.queue(entry, owner, batch) else "full"
+
+    def take(self, owner: Hashable) -> bool:
+        """The first half of `enter`: whether an entry of `owner` had a place at once."""
+        shares = self._shares
+        share = shares.get(owner, 0)
+        if share >= self._share or self.in_flight >= self._places:
+            return False
+        shares[owner] = share + 1
+        self.in_flight += 1
+        return True
+
+    def queue(self, entry: E, owner: Hashable, batch: bool) -> bool:
+        """The other half, when there was none: whether it is queued. False: the queue is full."""
+        policy = self._policy
         if self._waiting >= policy.queue:
             self._rejected += 1
-            return "full"
+            return False
         self._waiting += 1
-        if within:
+        share = self._shares.get(owner, 0)
+        if share < policy.per_request:
             self._shares[owner] = share + 1
             self._queue.push(entry, owner, batch)
         else:
@@ -83,7 +97,7 @@ class Bulkhead(Generic[E]):
             if withheld is None:
                 withheld = self._withheld[owner] = _Queue()
             withheld.push(entry, owner, batch)
-        return "queued"
+        return True
 
     def leave(self, owner: Hashable) -> E | None:
         """An entry of `owner` gives its place back. What runs next, if anything: it has a place already."""

@@ -27,9 +27,10 @@ import msgspec
 
 from ..outcome import Outcome
 from .effector import CallLater, Effect, Effector, Event, Faults, Policy
+from .scope import Scope
 from .surroundings import Surroundings
 from .target import TargetStatistics
-from .ticket import Scope, Ticket
+from .ticket import Ticket
 
 __all__ = ["Dispatcher", "DispatcherStatistics", "Observe", "Scope", "Ticket"]
 

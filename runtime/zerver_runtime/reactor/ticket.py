@@ -6,9 +6,10 @@ from collections.abc import Callable
 from typing import Literal, TypeAlias
 
 from ..outcome import Failure, Outcome
-from .attempt import Attempt, Scope
+from .attempt import Attempt
 from .effector import Effect, Handle, Policy, Retrying
 from .retry import next_attempt
+from .scope import Scope
 from .surroundings import Surroundings
 
 __all__ = ["Scope", "Ticket"]
@@ -72,15 +73,10 @@ class Ticket(Attempt):
         """For its attempts: the one under way has ended like this. Nothing, when the ticket was cancelled meanwhile."""
         if self.stage != "trying":
             return
-        self._again = None
-        around = self._around
-        if (
-            type(outcome) is Failure
-            and outcome.retryable
-            and self.attempt < self.policy.retry.attempts
-            and self._tries_again(outcome)
-        ):
+        if type(outcome) is Failure and self._tries_again(outcome):
             return
+        around = self._around
+        self._again = None
         if around.running or around.work:
             self.stage = "settling"
             self._outcome = outcome
@@ -107,12 +103,15 @@ class Ticket(Attempt):
             around.report(problem)
 
     def _tries_again(self, failure: Failure) -> bool:
+        if not failure.retryable or self.attempt >= self.policy.retry.attempts:
+            return False
         around = self._around
         now = around.clock()
         left = None if self.deadline is None else self.deadline - now
         wait = next_attempt(self.policy.retry, self.attempt, failure, self.scope.budget, left, around.random)
         if wait is None:
             return False
+        self._again = None
         around.retries += 1
         if around.observe is not None:
             around.observe("EffectRetry", self, now, Retrying(wait, failure.error))
