@@ -36,7 +36,7 @@ from zerver.error import Error
 from zerver.trace.events import EventKind as K
 from zerver_runtime.outcome import Success
 
-__all__ = ["Event", "Recorder", "causes"]
+__all__ = ["Event", "Recorder", "causes", "cut_by_deadline", "outcome"]
 
 _SPINE = (
     K.RequestStart, K.StepStart, K.StepEnd, K.NeedScheduled, K.JoinSatisfied, K.EffectCancelled, K.ContinuationStart,
@@ -98,6 +98,12 @@ def causes(events: list[Event]) -> list[str]:
     _check_chains(events)
     spine, lost = _without_what_the_deadline_cut(spine)
     return [_line(event) for event in spine] + _chains(events, lost)
+
+
+def cut_by_deadline(events: list[Event]) -> bool:
+    """Whether the request ended because its deadline had passed."""
+    fails = [event.detail for event in events if event.kind is K.Fail]
+    return any(isinstance(one, Error) and "took longer than its deadline" in one.what for one in fails)
 
 
 def _check_spine(spine: list[Event]) -> None:
@@ -163,9 +169,9 @@ def _by_effect(events: list[Event]) -> dict[tuple[int, int], list[Event]]:
 
 def _without_what_the_deadline_cut(spine: list[Event]) -> tuple[list[Event], int]:
     """The spine without what may or may not be there when the deadline passes, and the Need that was pending then."""
-    fail = next((event for event in spine if event.kind is K.Fail), None)
-    if fail is None or not isinstance(fail.detail, Error) or "took longer than its deadline" not in fail.detail.what:
+    if not cut_by_deadline(spine):
         return spine, 0
+    fail = next(event for event in spine if event.kind is K.Fail)
     at = spine.index(fail)
     head, tail = spine[:at], [event for event in spine[at:] if event.kind is not K.EffectCancelled]
     while head and head[-1].kind is K.EffectCancelled:
