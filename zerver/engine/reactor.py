@@ -29,7 +29,7 @@ from zerver_runtime.reactor.thread_clock import ThreadClock
 from zerver_runtime.reactor.threads import ThreadPool
 
 from ..error import Error, ErrorKind
-from ..execution import ENDED, OFFLOADED, WAITING, Execution, Phase, Surroundings
+from ..execution import ENDED, NEW, OFFLOADED, WAITING, Execution, Phase, Surroundings
 from ..interpreter import advance, run_step
 from ..pipeline import Pipeline
 from ..request import Request
@@ -67,6 +67,7 @@ _MOST = 64  # inputs that one request takes in one turn
 _READING_NS = 10_000_000  # a reading of the thread's clock is good for so long; it costs a system call
 _START, _CLOSED = Start(), Closed()
 _BUSY = Error(ErrorKind.OVERLOADED, "the server is busy; try again later", retry_after=1.0)
+_REFUSED = Refused(_BUSY)
 
 
 class ReactorEngine:
@@ -112,12 +113,15 @@ class ReactorEngine:
         """See :meth:`Engine.begin`."""
         seconds = self.deadline if pipeline.deadline is None else pipeline.deadline
         run = Execution(pipeline.steps, request, self.around, started_ns, started_ns + int(seconds * 1e9))
-        if not self.tasks.idle:
+        if self.tasks.idle:
+            self.read_thread(started_ns)
+            actions = _advance(run, _START)
+        elif self.tasks.has_room():
             exchange = Exchange(self, run, answered)
             exchange.queue()
             return exchange
-        self.read_thread(started_ns)
-        actions = _advance(run, _START)
+        else:
+            actions = _advance(run, _REFUSED)
         if len(actions) == 1 and type(actions[0]) is Respond:
             # The straight way: it has asked for nothing, so there is nothing to keep an exchange for.
             try:
@@ -208,20 +212,13 @@ class Exchange:
     # Beginning
 
     def queue(self) -> None:
-        """Run it in its turn; refuse it if there is no room, or when its turn comes too late."""
+        """Run it in its turn, or refuse it, when that comes too late."""
         engine = self._engine
         self._queued_ns = engine.clock()
-        if engine.tasks.offer(self):
-            self._waits = True
-            engine.live.add(self)
-            self._set_timer()
-        else:
-            self._refuse()
-
-    def _refuse(self) -> None:
-        """Turn it away before any of its steps ran."""
-        self._queued_ns = 0
-        self._drive(Refused(_BUSY))
+        self._waits = True
+        engine.tasks.offer(self)
+        engine.live.add(self)
+        self._set_timer()
 
     def proceed(self) -> None:
         """Its turn has come."""
@@ -229,13 +226,10 @@ class Exchange:
         now = self._engine.clock()
         self._engine.read_thread(now)
         if self._queued_ns:
-            if self.run.phase is ENDED:
-                return  # cancelled, or past its deadline, while it waited
-            if self._engine.tasks.delay.late(now - self._queued_ns, now):
-                self._refuse()
-                return
+            in_time = self._engine.tasks.in_time(self._queued_ns, now)
             self._queued_ns = 0
-            self._drive(_START)
+            if self.run.phase is NEW:  # else cancelled, or past its deadline, while it waited
+                self._drive(_START if in_time else _REFUSED)
         elif self._inbox:
             self._drive(self._inbox.popleft())
 
@@ -345,7 +339,7 @@ class Exchange:
             self._respond(None)  # it was cancelled
         take_out, self._take_out = self._take_out, None
         if take_out is not None and take_out():
-            self._drive(Refused(_BUSY))  # nobody needs its step any more
+            self._drive(_REFUSED)  # nobody needs its step any more
             return
         if self._background:
             self._next_in_background()
@@ -435,7 +429,7 @@ class Exchange:
             functools.partial(self._step_back, work),
         )
         if self._take_out is None:
-            self._put(Refused(_BUSY), CONTINUE)
+            self._put(_REFUSED, CONTINUE)
 
     def _step_back(self, work: RunStep, result: Measured | None) -> None:
         engine = self._engine

@@ -1,12 +1,15 @@
-"""How long may work that has not begun wait, before turning it away is better than doing it late? Pure.
+"""How much work may wait to begin, and for how long, before turning it away is better than doing it late? Pure.
 
 A queue that is now and then long is a buffer at work. One that is never empty is a standing queue: everything in it
 only arrives late. So what waits may wait `INTERVAL` as long as the queue was empty within the last `INTERVAL`, and
 `TARGET` otherwise. The rule, and its numbers, are those of Maurer, "Fail at Scale" (ACM Queue 13-8, 2015), made after
 Nichols and Jacobson's CoDel (RFC 8289).
 
-That its head has not waited for long does not count as empty: after some of it was turned away it never has, and then
-the queue would grow for another `INTERVAL`, over and over.
+That its head has not waited for long does not count as empty, and neither does a queue that was emptied by turning away
+what was in it: both come of the overload, and the queue would grow for another `INTERVAL`, over and over.
+
+A standing queue takes as many as are begun in half a `TARGET`. More would be turned away in the end, which costs twice
+as much as to do it at once.
 """
 
 from __future__ import annotations
@@ -17,19 +20,42 @@ INTERVAL = 100_000_000
 TARGET = 5_000_000
 """Nanoseconds."""
 
+_WINDOW = 4 * TARGET  # in which what is begun is counted; in one of TARGET there may be one long task and nothing else
+_LEAST = 4  # may wait in any case: where each takes long, the count says little
+
 
 class ControlledDelay:
     """Of one queue. All times are nanoseconds of one monotonic clock."""
 
-    __slots__ = ("empty_at",)
+    __slots__ = ("_begun", "_empty_at", "_room", "_shed_at", "_since")
 
     def __init__(self, now: int) -> None:
-        self.empty_at = now
-        """When the queue was last empty. Its owner writes it, when it adds to an empty queue and when it empties it."""
+        self._empty_at = now
+        self._shed_at = now - INTERVAL
+        self._since = now
+        self._begun = 0  # since then
+        self._room = _LEAST
+
+    def empty(self, now: int) -> None:
+        """The queue is empty, or was until now."""
+        if now - self._shed_at > TARGET:
+            self._empty_at = now
+
+    def admits(self, waiting: int, now: int) -> bool:
+        """Whether one more may wait, behind so many."""
+        return waiting < self._room or now - self._empty_at < INTERVAL
 
     def late(self, waited: int, now: int) -> bool:
-        """Whether what waits at the queue's head, and has waited so long, had better be turned away."""
-        return waited >= (TARGET if now - self.empty_at >= INTERVAL else INTERVAL)
+        """Whether what waits at the queue's head, and has waited so long, had better be turned away. It is begun if
+        not."""
+        if now - self._since >= _WINDOW:
+            self._room = max(_LEAST, self._begun * TARGET // (2 * (now - self._since)))
+            self._since, self._begun = now, 0
+        if waited >= (TARGET if now - self._empty_at >= INTERVAL else INTERVAL):
+            self._shed_at = now
+            return True
+        self._begun += 1
+        return False
 
     def __repr__(self) -> str:
-        return f"<ControlledDelay: the queue was empty at {self.empty_at / 1e9:.3f} s>"
+        return f"<ControlledDelay: the queue was empty at {self._empty_at / 1e9:.3f} s>"

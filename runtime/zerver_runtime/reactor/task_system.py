@@ -59,7 +59,7 @@ class TaskSystemStatistics(msgspec.Struct, frozen=True):
     queued: int
     """Tasks that wait for their turn on the loop."""
     refused: int
-    """New work that was turned away, because the queue was full."""
+    """New work that was turned away, because the queue was full, or kept it waiting for too long."""
     running: int
     """Tasks on a thread."""
     waiting: int
@@ -123,7 +123,8 @@ class TaskSystem:
         self._size = 0
         self._refused = 0
         self._scheduled = False
-        self.delay = ControlledDelay(clock())
+        self._new = 0  # of its tasks, those that were offered
+        self._delay = ControlledDelay(clock())
         # Threads append to the first, and set the second; the loop takes.
         self._returned: deque[tuple[Returned, Measured | None]] = deque()
         self._woken = False
@@ -142,15 +143,28 @@ class TaskSystem:
         self._size += 1
         if not self._scheduled:
             self._scheduled = True
-            self.delay.empty_at = now
+            self._delay.empty(now)
             self._call_soon(self._turn)
 
-    def offer(self, task: Task) -> bool:
-        """`add` for new work, unless the queue is full: then False."""
-        if self._size >= self._bound or self._closed:
+    def has_room(self) -> bool:
+        """Whether new work may be offered. If not, it is counted as refused."""
+        if self._size < self._bound and not self._closed and self._delay.admits(self._new, self._clock()):
+            return True
+        self._refused += 1
+        return False
+
+    def offer(self, task: Task) -> None:
+        """`add` for new work that there is room for. In its turn it asks whether it is in time."""
+        self._new += 1
+        self.add(task, START)
+
+    def in_time(self, since: int, now: int) -> bool:
+        """Whether work that was offered at `since`, and now has its turn, may begin: else it had better be refused. To
+        be asked once for each."""
+        self._new -= 1
+        if self._delay.late(now - since, now):
             self._refused += 1
             return False
-        self.add(task, START)
         return True
 
     def _turn(self) -> None:
@@ -169,7 +183,7 @@ class TaskSystem:
                 self._call_soon(self._turn)
             else:
                 self._scheduled = False
-                self.delay.empty_at = clock()
+                self._delay.empty(clock())
 
     # Threads
 

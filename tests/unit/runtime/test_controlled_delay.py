@@ -18,16 +18,21 @@ class Simulation:
         self.delay = ControlledDelay(0)
         self.served: list[tuple[int, int]] = []  # when it came, how long it waited
         self.shed: list[tuple[int, int]] = []
+        self.turned_away = 0  # at once
         queue: deque[int] = deque()
         coming = deque(arrivals)
         now = 0
         while coming or queue:
             while coming and coming[0] <= now:
-                queue.append(coming.popleft())
+                if self.delay.admits(len(queue), now):
+                    queue.append(coming.popleft())
+                else:
+                    coming.popleft()
+                    self.turned_away += 1
             if not queue:
-                self.delay.empty_at = now
+                self.delay.empty(now)
                 now = coming[0]
-                self.delay.empty_at = now
+                self.delay.empty(now)
                 continue
             came = queue.popleft()
             if self.delay.late(now - came, now):
@@ -46,15 +51,15 @@ def steady(rate: float, seconds: float) -> list[int]:
 
 
 def test_a_burst_that_is_done_within_the_interval_is_served_whole() -> None:
-    assert not Simulation([0] * 100, 1 * MS).shed
+    assert len(Simulation([0] * 100, 1 * MS).served) == 100
 
 
 def test_what_comes_within_the_capacity_is_served_whole() -> None:
-    assert not Simulation(steady(950, 5), 1 * MS).shed
+    assert len(Simulation(steady(950, 5), 1 * MS).served) == 950 * 5
 
 
 def test_bursts_that_leave_time_between_them_are_served_whole() -> None:
-    assert not Simulation([at * 100 * MS for at in range(50) for _ in range(90)], 1 * MS).shed
+    assert len(Simulation([at * 100 * MS for at in range(50) for _ in range(90)], 1 * MS).served) == 90 * 50
 
 
 @pytest.mark.parametrize("overload", [1.1, 1.5, 3.0, 10.0])
@@ -65,6 +70,8 @@ def test_a_standing_queue_is_shed_to_about_the_target(overload: float) -> None:
     assert waits[-1] <= TARGET + 1 * MS
     # and the server is never idle over it
     assert len(made.served) >= 0.98 * 1000 * seconds
+    # and does not queue what it would not serve
+    assert len([came for came, _ in made.shed if came >= 0.5e9]) <= 0.05 * len(made.served)
 
 
 def test_what_comes_after_the_overload_is_served_at_once_and_bursts_are_again() -> None:
@@ -72,7 +79,7 @@ def test_what_comes_after_the_overload_is_served_at_once_and_bursts_are_again() 
     after = [int(2.5e9) + n * 20 * MS for n in range(10)]
     burst = [int(3e9)] * 90
     made = Simulation([*overload, *after, *burst], 1 * MS)
-    assert all(came < 2.1e9 for came, _ in made.shed)
+    assert len([came for came, _ in made.served if came >= 2.5e9]) == len(after) + len(burst)
 
 
 @pytest.mark.parametrize(
@@ -90,5 +97,31 @@ def test_what_comes_after_the_overload_is_served_at_once_and_bursts_are_again() 
 def test_the_rule(waited: int, since_empty: int, late: bool) -> None:
     delay = ControlledDelay(0)
     now = 100 * INTERVAL
-    delay.empty_at = now - since_empty
+    delay.empty(now - since_empty)
     assert delay.late(waited, now) is late
+
+
+@pytest.mark.parametrize(
+    ("begun", "room"),
+    [(0, 4), (4, 4), (80, 10), (800, 100)],  # in the 20 ms before
+)
+def test_a_standing_queue_takes_as_many_as_are_begun_in_half_the_target(begun: int, room: int) -> None:
+    delay = ControlledDelay(0)
+    for n in range(begun):
+        delay.late(0, n)
+    now = 4 * TARGET
+    delay.late(0, now)
+    assert delay.admits(10**6, now)  # it may be a burst
+    standing = 2 * INTERVAL
+    assert delay.admits(room - 1, standing)
+    assert not delay.admits(room, standing)
+
+
+def test_a_queue_that_was_emptied_by_turning_away_what_was_in_it_is_a_standing_one_still() -> None:
+    delay = ControlledDelay(0)
+    now = 2 * INTERVAL
+    assert delay.late(TARGET, now)
+    delay.empty(now + TARGET)
+    assert delay.late(TARGET, now + TARGET)
+    delay.empty(now + 2 * TARGET + 1)
+    assert not delay.late(TARGET, now + 2 * TARGET + 1)

@@ -189,21 +189,24 @@ def test_a_task_that_ends_the_loop_leaves_the_others_their_turn(world: World) ->
 
 def test_new_work_is_refused_when_the_queue_is_full_and_what_was_let_in_is_not() -> None:
     world = World(bound=3)
-    assert [world.tasks.offer(Task(world, n)) for n in range(5)] == [True, True, True, False, False]
+    for n in range(3):
+        assert world.tasks.has_room()
+        world.tasks.offer(Task(world, n))
+    assert not world.tasks.has_room()
+    assert not world.tasks.has_room()
     world.add("continuation")
     assert world.tasks.statistics().refused == 2
     assert world.tasks.statistics().queued == 4
     assert world.round() == ["continuation", 0, 1, 2]
-    assert world.tasks.offer(Task(world, "again"))
-    assert world.round() == ["again"]
+    assert world.tasks.has_room()
 
 
 def test_a_burst_after_a_quiet_time_may_wait_as_a_burst_may(world: World) -> None:
     world.add("first")
     world.round()
     world.now += 3600_000 * MS
-    world.add("burst")
-    assert not world.tasks.delay.late(INTERVAL - 1, world.now)
+    world.tasks.offer(Task(world, "burst"))
+    assert world.tasks.in_time(world.now - INTERVAL + 1, world.now)
 
 
 def test_a_queue_that_is_never_empty_is_a_standing_one(world: World) -> None:
@@ -212,9 +215,16 @@ def test_a_queue_that_is_never_empty_is_a_standing_one(world: World) -> None:
             world.add(n, takes=1 * MS)
         world.round()
     assert not world.tasks.idle
-    assert world.tasks.delay.late(TARGET, world.now)
+    for _ in range(4):
+        assert world.tasks.has_room()
+        world.tasks.offer(Task(world, "new"))
+    assert not world.tasks.has_room()  # more than could begin soon
+    assert not world.tasks.in_time(world.now - TARGET, world.now)
+    assert world.tasks.in_time(world.now - TARGET + 1, world.now)
+    assert world.tasks.has_room()
+    assert world.tasks.statistics().refused == 2
     world.rounds()
-    assert not world.tasks.delay.late(TARGET, world.now)
+    assert world.tasks.in_time(world.now - TARGET, world.now)
 
 
 # Threads
@@ -348,7 +358,7 @@ def test_who_takes_a_result_and_raises_keeps_it_from_nobody_else(
 def test_closing_lets_what_is_queued_proceed_and_refuses_new_work(world: World) -> None:
     world.add("queued")
     world.tasks.close()
-    assert not world.tasks.offer(Task(world, "new"))
+    assert not world.tasks.has_room()
     world.add("of a request that was let in")
     assert world.rounds() == ["queued", "of a request that was let in"]
     assert world.tasks.run_on_thread("blocks", lambda: None, lambda result: None) is None
