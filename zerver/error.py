@@ -27,7 +27,7 @@ __all__ = [
 
 
 # RFC 9110 renamed these; the standard library followed in Python 3.13.
-_PHRASES = {413: "Content Too Large", 422: "Unprocessable Content"}
+_PHRASES = {one.value: one.phrase for one in HTTPStatus} | {413: "Content Too Large", 422: "Unprocessable Content"}
 
 
 class ErrorKind(enum.Enum):
@@ -58,7 +58,7 @@ class ErrorKind(enum.Enum):
     @property
     def title(self) -> str:
         """The status's phrase in RFC 9110, as RFC 9457 wants it for ``type: about:blank``."""
-        return _PHRASES.get(self.value) or HTTPStatus(self.value).phrase
+        return _PHRASES[self.value]
 
 
 class Error(msgspec.Struct, frozen=True):

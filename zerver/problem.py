@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import math
+import re
 import traceback
 from urllib.parse import quote
+
+import msgspec
 
 from .error import Error
 from .request import Request
 from .response import Response, encode_json
 
 __all__ = ["problem_response"]
+
+_SAFE = "/:@!$&'()*+,;="  # of a path, RFC 3986 section 3.3
+_PLAIN = re.compile(r"[A-Za-z0-9/._~-]*")  # what is never quoted
 
 
 def problem_response(error: Error, request: Request, exception: BaseException | None, debug: bool = False) -> Response:
@@ -19,12 +27,12 @@ def problem_response(error: Error, request: Request, exception: BaseException | 
 
     :raises Exception: a part of the error is not of its type, or has no JSON form.
     """
-    kind = error.kind
+    kind, path = error.kind, request.path
     body: dict[str, object] = {
         "title": kind.title,
         "status": kind.status,
         "detail": _text(error.what or kind.title),
-        "instance": quote(request.path, safe="/:@!$&'()*+,;=", errors="replace"),  # RFC 3986 section 3.3
+        "instance": path if _PLAIN.fullmatch(path) else quote(path, safe=_SAFE, errors="replace"),
         "kind": kind.name,
         "request_id": request.id,
     }
@@ -34,10 +42,17 @@ def problem_response(error: Error, request: Request, exception: BaseException | 
         body["info"] = dict(error.detail)
     if debug and exception is not None:
         body["traceback"] = [_text(line) for line in traceback.format_exception(exception)]
-    headers = [("content-type", "application/problem+json")]
-    if error.retry_after is not None:
-        headers.append(("retry-after", str(max(1, math.ceil(error.retry_after)))))
-    return Response(kind.status, tuple(headers), encode_json(body))
+    seconds = None if error.retry_after is None else max(1, math.ceil(error.retry_after))
+    # To refuse a request must cost little, and half of it would go into checking the same headers over and over.
+    made = copy.copy(_without_body(kind.status, seconds))
+    msgspec.structs.force_setattr(made, "body", encode_json(body))
+    return made
+
+
+@functools.lru_cache(256)
+def _without_body(status: int, retry_after: int | None) -> Response:
+    retry = () if retry_after is None else (("retry-after", str(retry_after)),)
+    return Response(status, (("content-type", "application/problem+json"), *retry))
 
 
 def _text(value: str) -> str:
