@@ -51,24 +51,22 @@ class Attempt:
         "policy", "scope",
     )  # fmt: skip
 
+    # Set by whoever makes it: an __init__ of its own, called from another, would cost a twentieth of an effect.
+    effect: Effect
+    policy: Policy
+    scope: Scope
+    deadline: float | None
+    """In seconds of the clock; None for a detached effect."""
+    phase: Phase
+    _around: Surroundings
+    _cancel: Callable[[], object] | None  # None before `running`
     # Set by enter(), when it has found them.
     _effector: Effector
     _target: Target[Attempt]
     _since: float  # when it entered; once it is started, when that was
-
-    def __init__(
-        self, around: Surroundings, effect: Effect, policy: Policy, scope: Scope, deadline: float | None
-    ) -> None:
-        self.effect = effect
-        self.policy = policy
-        self.scope = scope
-        self.deadline = deadline
-        """In seconds of the clock; None for a detached effect."""
-        self.phase: Phase = "new"
-        self._around = around
-        self._permit: Permit | None = None  # taken from starting on, until it is recorded
-        self._cancel: Callable[[], object] | None = None
-        self._answer: object = None  # of the effector, kept in `answered` only
+    # Set when there is one.
+    _permit: Permit  # of the target's breaker, from starting on; handed back once
+    _answer: object  # of the effector, kept in `answered` only
 
     def ended(self, outcome: Outcome) -> None:
         """The attempt is over or abandoned, with this outcome. Called at most once, not after `abandon`, and last: what
@@ -217,13 +215,14 @@ class Attempt:
     def _start_raised(self, problem: BaseException) -> None:
         phase, self.phase = self.phase, "over"
         self._answer = None
-        if phase != "over":
+        if phase == "starting" or phase == "answered":
             self._record("cancelled")
             self._let_go()
-        if phase == "starting" or phase == "answered":
             self.ended(Failure(self._around.faults.crashed(self.effect, problem)))
-        else:
-            self._around.report(problem)  # cancelled meanwhile: nobody would hear of it
+            return
+        if phase == "abandoned":
+            self._let_go()
+        self._around.report(problem)  # cancelled meanwhile: nobody would hear of it
 
     def _answered(self, answer: Any) -> None:
         self.phase = "over"
@@ -238,11 +237,14 @@ class Attempt:
                 )
         except BaseException as problem:
             outcome = Failure(around.faults.crashed(self.effect, problem))
-        breaker = target.breaker
+        breaker, bulkhead = target.breaker, target.bulkhead
         if breaker is not None and (type(outcome) is Failure or breaker.state != "closed"):
             # A target that answers "no such thing" is well; only what a retry may cure speaks against it.
             self._record("failure" if type(outcome) is Failure and outcome.retryable else "success")
-        self._let_go()
+        target.in_flight -= 1  # this and the next are _let_go()
+        following = None if bulkhead is None else bulkhead.leave(self.scope)
+        if following is not None:
+            following.granted()
         self.ended(outcome)
 
     def expired(self) -> None:
@@ -275,11 +277,10 @@ class Attempt:
         self.ended(failure)
 
     def _record(self, result: Result) -> None:
-        permit, self._permit = self._permit, None
         breaker, around = self._target.breaker, self._around
-        if permit is not None and breaker is not None:
+        if breaker is not None:
             now = around.clock()
-            change = breaker.record(permit, result, now)
+            change = breaker.record(self._permit, result, now)
             if change is not None and around.observe is not None:
                 around.observe("BreakerStateChanged", self.told, now, change)
 

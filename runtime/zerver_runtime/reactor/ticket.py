@@ -32,7 +32,13 @@ class Ticket(Attempt):
         settled: Callable[[Ticket, Outcome], object],
         tag: object,
     ) -> None:
-        super().__init__(around, effect, policy, scope, deadline)
+        self.effect = effect
+        self.policy = policy
+        self.scope = scope
+        self.deadline = deadline
+        self.phase = "new"
+        self._around = around
+        self._cancel = None
         self.tag = tag
         """Whatever was given to `Dispatcher.start`."""
         self.attempt = 1
@@ -139,7 +145,13 @@ class _Again(Attempt):
     __slots__ = ("_ticket",)
 
     def __init__(self, ticket: Ticket) -> None:
-        super().__init__(ticket._around, ticket.effect, ticket.policy, ticket.scope, ticket.deadline)
+        self.effect = ticket.effect
+        self.policy = ticket.policy
+        self.scope = ticket.scope
+        self.deadline = ticket.deadline
+        self.phase = "new"
+        self._around = ticket._around
+        self._cancel = None
         self._ticket = ticket
 
     @property

@@ -255,6 +255,29 @@ def test_a_probe_that_is_done_and_then_cancelled_within_its_start_gives_its_plac
     world.clean()
 
 
+@pytest.mark.parametrize("done_too", [False, True])
+def test_a_probe_that_is_cancelled_within_its_start_and_then_crashes_gives_its_place_back_once(done_too: bool) -> None:
+    world = World(Policy(breaker=breaker(cooldown=0.0, probes=2), bulkhead=ONE_PLACE))
+    world.start("opens it")
+    world.http.runs[0].answer(BUSY)
+    tickets = [world.start("first probe"), world.start("second probe")]
+
+    def crash(run: Run) -> None:
+        tickets[1].cancel()
+        if done_too:
+            run.answer()
+        raise ValueError("nobody hears")
+
+    world.http.on_start = crash
+    world.http.runs[1].answer()
+    statistics = world.dispatcher.statistics().targets["http:a"].breaker
+    assert statistics is not None
+    assert (statistics.state, statistics.probing) == ("half-open", 0)
+    with pytest.raises(ValueError, match="nobody hears"):
+        world.clock.advance(0)
+    world.clean()
+
+
 def test_what_queued_when_the_breaker_opened_is_refused_when_its_turn_comes() -> None:
     world = World(Policy(timeout=1.0, breaker=breaker(), bulkhead=ONE_PLACE))
     for name in "abc":
