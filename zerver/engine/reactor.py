@@ -113,7 +113,7 @@ class ReactorEngine:
         """See :meth:`Engine.begin`."""
         seconds = self.deadline if pipeline.deadline is None else pipeline.deadline
         run = Execution(pipeline.steps, request, self.around, started_ns, started_ns + int(seconds * 1e9))
-        if self.tasks.idle:
+        if self.tasks.at_once():
             self.read_thread(started_ns)
             actions = _advance(run, _START)
         elif self.tasks.has_room():
