@@ -32,6 +32,8 @@ nothing starves."""
 # the interpreter back 200 times a second at most.
 _SWITCH_INTERVAL = 0.0005
 
+_SLICE = 2_000_000  # nanoseconds
+
 _log = logging.getLogger("zerver.tasks")
 
 
@@ -123,6 +125,8 @@ class TaskSystem:
         self._size = 0
         self._refused = 0
         self._scheduled = False
+        self._slice_ends = clock()  # of work that runs at once
+        self._went_round = True  # the loop, since that began
         self._new = 0  # of its tasks, those that were offered
         self._delay = ControlledDelay(clock())
         # Threads append to the first, and set the second; the loop takes.
@@ -133,8 +137,26 @@ class TaskSystem:
 
     @property
     def idle(self) -> bool:
-        """Whether nothing waits: then new work may run at once, without queueing."""
+        """Whether nothing waits."""
         return not self._size
+
+    def at_once(self) -> bool:
+        """Whether new work may run where it is, without queueing: when nothing waits, and the loop goes round. Where
+        much comes in one round, the first `_SLICE` of it runs at once, and the rest queues: else work that was begun
+        would wait for all of it, and nothing would know how long."""
+        if self._size:
+            return False
+        now = self._clock()
+        if now >= self._slice_ends:
+            if not self._went_round:
+                return False
+            self._slice_ends = now + _SLICE
+            self._went_round = False
+            self._call_soon(self._goes_round)
+        return True
+
+    def _goes_round(self) -> None:
+        self._went_round = True
 
     def add(self, task: Task, priority: int) -> None:
         """Let a task proceed when its turn comes. Never refused: its request was let in."""

@@ -201,6 +201,32 @@ def test_new_work_is_refused_when_the_queue_is_full_and_what_was_let_in_is_not()
     assert world.tasks.has_room()
 
 
+def test_new_work_runs_at_once_when_nothing_waits(world: World) -> None:
+    assert world.tasks.at_once()
+    world.add("continuation")
+    assert not world.tasks.at_once()
+    world.rounds()
+    assert world.tasks.at_once()
+
+
+def test_of_much_new_work_in_one_round_of_the_loop_the_first_runs_at_once_and_the_rest_queues(world: World) -> None:
+    begun = 0
+    while world.tasks.at_once():
+        begun += 1
+        world.now += MS // 10
+    assert begun == 20
+    world.tasks.offer(Task(world, "queued"))
+    assert world.round() == ["queued"]
+    assert world.tasks.at_once()
+
+
+def test_new_work_that_comes_round_by_round_runs_at_once(world: World) -> None:
+    for _ in range(100):
+        assert world.tasks.at_once()
+        world.now += 3 * MS
+        world.round()
+
+
 def test_a_burst_after_a_quiet_time_may_wait_as_a_burst_may(world: World) -> None:
     world.add("first")
     world.round()
