@@ -9,24 +9,23 @@ from enum import IntEnum, auto
 from .events import Refused
 from .fields import split_fields
 from .limits import Limits
-from .lines import BLOCK, LINE, Buffer, Unit, unit_end
+from .lines import BLOCK, LINE, TOKEN, Buffer, Unit, unit_end
 
-__all__ = ["ChunkedBody"]
+__all__ = ["TOO_LARGE", "ChunkedBody"]
 
-_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
 _QUOTED = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])*+"'
 _DIGITS = 16  # of a size, which then is below 2**64
 # chunk-size [ chunk-ext ], with the white space that section 7.1.1 lets stand within extensions.
 _SIZE_LINE = re.compile(
     rb"([0-9A-Fa-f]{1,16}+)"
-    rb"((?:[ \t]*+;[ \t]*+" + _TOKEN + rb"(?:[ \t]*+=[ \t]*+(?:" + _TOKEN + rb"|" + _QUOTED + rb"))?+)*+)\r\n"
+    rb"((?:[ \t]*+;[ \t]*+" + TOKEN + rb"(?:[ \t]*+=[ \t]*+(?:" + TOKEN + rb"|" + _QUOTED + rb"))?+)*+)\r\n"
 )
 
+TOO_LARGE = Refused(413, "The body is larger than is allowed here.")
 _BAD_SIZE = Refused(400, "The size line of a chunk is malformed.")
 _BAD_END = Refused(400, "A chunk does not end where its size says.")
 _BAD_TRAILER = Refused(400, "A trailer line is malformed.")
 _EXTENSIONS = Refused(413, "The chunk extensions are too large.")
-_TOO_LARGE = Refused(413, "The body is larger than is allowed here.")
 _TRAILERS = Refused(431, "The trailer fields are too large, or too many.")
 
 
@@ -87,7 +86,7 @@ class ChunkedBody:
         self._left = int(digits, 16)
         self.received += self._left
         if most is not None and self.received > most:
-            return _TOO_LARGE
+            return TOO_LARGE
         self._state = _State.DATA if self._left else _State.TRAILERS
         return end
 

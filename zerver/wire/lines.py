@@ -8,7 +8,7 @@ import msgspec
 
 from .events import Refused
 
-__all__ = ["BLOCK", "LINE", "Buffer", "Unit", "unit_end"]
+__all__ = ["BLOCK", "LINE", "TOKEN", "Buffer", "Unit", "unit_end"]
 
 Buffer = bytes | bytearray
 
@@ -20,6 +20,7 @@ _GOOD_BLOCK = re.compile(rb"(?:" + _TEXT + rb"++\r\n)*+\r\n")
 # a line end.
 _CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\r[^\n]|(?<!\r)\n")
 
+TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"  # RFC 9110 section 5.6.2, as a pattern
 LINE = b"\r\n"
 BLOCK = b"\r\n\r\n"
 

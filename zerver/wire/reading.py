@@ -11,7 +11,7 @@ from collections.abc import Callable
 from enum import Enum, IntEnum, auto
 from functools import lru_cache
 
-from .chunked import ChunkedBody
+from .chunked import TOO_LARGE, ChunkedBody
 from .events import END, Body, Closed, Event, Head, Refused
 from .fields import Pairs, read_fields
 from .head import make_head
@@ -27,7 +27,6 @@ _CONTROL = Refused(400, "There is a control character in the head, or a CR or LF
 _LONG_LINE = Refused(414, "The request line is too long.")
 _LARGE_FIELDS = Refused(431, "The header fields are too large.")
 _MANY_FIELDS = Refused(431, "There are too many header fields.")
-_TOO_LARGE = Refused(413, "The body is larger than is allowed here.")
 _CUT_OFF = Refused(400, "The request is not complete.")  # RFC 9112 section 8
 _GONE = Closed("the client closed the connection")
 
@@ -254,7 +253,7 @@ class Reader:
     def _read_length(self, now: float) -> list[Event]:
         self._judged = True
         if self._too_large():
-            return self._refused(_TOO_LARGE)
+            return self._refused(TOO_LARGE)
         data, at = self._data, self._at
         piece = bytes(data[at : at + self._left])
         if not piece:

@@ -8,15 +8,15 @@ from urllib.parse import unquote
 import msgspec
 
 from .events import Refused
+from .lines import TOKEN
 
 __all__ = ["METHODS", "ORIGIN_FORM", "RequestLine", "decoded_path", "is_host", "read_request_line"]
 
-_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"  # RFC 9110 section 5.6.2
 # Visible ASCII without "#". Wider than RFC 3986 by `"<>\^`{|}`: browsers send them raw (see the WHATWG URL Standard).
 _PATH = rb"/[!\"$->@-~]*+"
 _QUERY = rb"(?:\?([!\"$-~]*+))?+"
 
-ORIGIN_FORM = re.compile(rb"(" + _TOKEN + rb") ((" + _PATH + rb")" + _QUERY + rb") HTTP/1\.([01])\r\n")
+ORIGIN_FORM = re.compile(rb"(" + TOKEN + rb") ((" + _PATH + rb")" + _QUERY + rb") HTTP/1\.([01])\r\n")
 """The usual request line with its CRLF (RFC 9112 section 3.2.1): method, target, path, query, minor version."""
 
 METHODS = {
@@ -24,7 +24,7 @@ METHODS = {
 }
 """The usual methods; see :func:`read_request_line` for the others."""
 
-_LINE = re.compile(rb"(" + _TOKEN + rb") ([!\"$-~]++) HTTP/([0-9])\.([0-9])")
+_LINE = re.compile(rb"(" + TOKEN + rb") ([!\"$-~]++) HTTP/([0-9])\.([0-9])")
 _ABSOLUTE = re.compile(rb"https?://([^/?]*+)(" + _PATH + rb")?+" + _QUERY, re.IGNORECASE)
 # RFC 3986 section 3.2.2, without the comma: one in a Host is two hosts that an intermediary has joined.
 _HOST = re.compile(rb"(?:(?:[A-Za-z0-9\-._~!$&'()*+;=]++|%[0-9A-Fa-f]{2})++|\[[0-9A-Fa-f:.]++\])(?::[0-9]{0,5}+)?+")

@@ -85,7 +85,7 @@ def without_closed(events: list[Event]) -> list[Event]:
     return [event for event in events if not isinstance(event, Closed)]
 
 
-@settings(max_examples=150)
+@settings(max_examples=70)
 @given(st.data(), mutated(), st.sampled_from([Limits(), TIGHT]), st.booleans())
 def test_mutated_requests_are_requests_or_one_refusal_however_they_are_cut(
     data: st.DataObject, sent: bytes, limits: Limits, eof: bool
@@ -100,7 +100,7 @@ def test_mutated_requests_are_requests_or_one_refusal_however_they_are_cut(
         assert (other.connection.closing is None) is (whole.connection.closing is None)
 
 
-@settings(max_examples=80)
+@settings(max_examples=50)
 @given(st.data(), st.binary(max_size=200) | st.lists(SHARDS, max_size=30).map(b"".join))
 def test_any_bytes_are_requests_or_one_refusal(data: st.DataObject, sent: bytes) -> None:
     whole = talk([sent], eof=True)
@@ -109,7 +109,7 @@ def test_any_bytes_are_requests_or_one_refusal(data: st.DataObject, sent: bytes)
     assert without_closed(other.seen) == without_closed(whole.seen)
 
 
-@settings(max_examples=120)
+@settings(max_examples=60)
 @given(mutated())
 def test_what_is_taken_here_a_stricter_reader_takes_in_the_same_way(sent: bytes) -> None:
     """Against h11: no request that one of the two does not see, nor another body. h11 may refuse what is taken here."""

@@ -120,6 +120,7 @@ HEADS: list[tuple[str, bytes, int]] = [
     ("a superscript", POST + b"Content-Length: \xb3\r\n\r\n", 400),
     ("a length past 64 bits", POST + b"Content-Length: 18446744073709551617\r\n\r\n", 400),
     ("a length of a thousand digits", POST + b"Content-Length: " + b"9" * 1000 + b"\r\n\r\n", 400),
+    ("a length of thousands of zeros", POST + b"Content-Length: " + b"0" * 4_500 + b"3\r\n\r\n", 400),
     ("another coding", POST + b"Transfer-Encoding: gzip\r\n\r\n", 400),
     ("a list of codings", POST + b"Transfer-Encoding: gzip, chunked\r\n\r\n", 400),
     ("chunked twice in a list", POST + b"Transfer-Encoding: chunked, chunked\r\n\r\n", 400),
@@ -259,3 +260,9 @@ def test_a_request_that_ends_in_the_middle_is_refused(data: bytes) -> None:
         assert isinstance(result.seen[-1], Refused)
         assert not any(isinstance(event, End) for event in result.seen)
         assert result.connection.closing is Closing.NOW
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_a_line_end_is_not_pieced_together_from_a_body_and_the_next_request(cut: bool) -> None:
+    data = POST + b"Content-Length: 1\r\n\r\n\r" + b"\n"
+    assert talk(bytewise(data) if cut else [data]).statuses == [400]
