@@ -11,10 +11,12 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import uvloop
 from asgi_kit import ENGINES
+from serve_kit import Process, Start
 
 PATIENCE = 5.0  # seconds that threads have to end; they take milliseconds
 
@@ -48,6 +50,31 @@ def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
     for name, value in ENGINES[request.param].items():
         monkeypatch.setenv(name, value)
     return str(request.param)
+
+
+@pytest.fixture
+def start(folder: Path) -> Iterator[Start]:
+    """Starts a program in the folder of the test."""
+    started: list[Process] = []
+
+    def start(*arguments: str, env: dict[str, str] | None = None) -> Process:
+        started.append(Process(folder, *arguments, env=env))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+
+
+@pytest.fixture
+def zerver(start: Start, engine: str) -> Start:
+    """Starts a command of zerver, whose app runs on the engine of the test."""
+
+    def zerver(*arguments: str, env: dict[str, str] | None = None) -> Process:
+        settings = {**ENGINES[engine], "ZERVER_SCHEDULERS__PERFORMANCE": "2", **(env or {})}
+        return start("-m", "zerver", *arguments, env=settings)
+
+    return zerver
 
 
 def open_files() -> dict[str, str]:

@@ -3,109 +3,31 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
 import json
 import os
 import re
 import signal
 import socket
 import threading
-import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
-from serve_kit import PATIENCE, Process
+from asgi_kit import ENGINES
+from serve_kit import APP, PATIENCE, Process, Start, get, refused, rest, send, wait_for
 
 from zerver import App, AppError, CtxView, Decision, Done
-from zerver.config import Config, ConfigError, ServerConfig, load
+from zerver.config import Config, ConfigError, ReactorConfig, ServerConfig, load
 from zerver.server.boot import Server
 
-APP = '''
-import threading, time
-from pathlib import Path
-from zerver import App, CtxView, Decision, Done, Need, timer
-
-def hello(ctx: CtxView) -> Decision:
-    return Done.text("hello")
-
-def wait(ctx: CtxView) -> Decision:
-    """Answers when the file "go" is there: what a test holds in flight."""
-    Path("waiting").touch()
-    return Need([timer.sleep(0.01)], then=look)
-
-def look(ctx: CtxView) -> Decision:
-    return Done.text("at last") if Path("go").exists() else Need([timer.sleep(0.01)], then=look)
-
-def boom(ctx: CtxView) -> Decision:
-    raise ValueError(ctx.query("why"))
-
-app = App()
-app.get("/", hello)
-app.get("/wait", wait)
-app.get("/boom", boom)
-'''
-
-
-Start = Callable[..., Process]
+# A test that starts a server runs on each engine; in the reactor engine that is a Node with two schedulers.
+pytestmark = pytest.mark.engines("reactor", "blocking")
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "app.py").write_text(APP)
     return tmp_path
-
-
-@pytest.fixture
-def start(folder: Path) -> Iterator[Start]:
-    started: list[Process] = []
-
-    def start(*arguments: str, env: dict[str, str] | None = None) -> Process:
-        started.append(Process(folder, *arguments, env=env))
-        return started[-1]
-
-    yield start
-    for process in started:
-        process.kill()
-
-
-@pytest.fixture
-def zerver(start: Start) -> Start:
-    def zerver(*arguments: str, env: dict[str, str] | None = None) -> Process:
-        return start("-m", "zerver", *arguments, env=env)
-
-    return zerver
-
-
-def get(port: int, path: str = "/") -> tuple[int, str]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
-    with contextlib.closing(connection):
-        connection.request("GET", path)
-        answer = connection.getresponse()
-        return answer.status, answer.read().decode()
-
-
-def send(port: int, request: bytes) -> socket.socket:
-    client = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
-    client.sendall(request)
-    return client
-
-
-def rest(client: socket.socket) -> bytes:
-    """Everything until the other side closes."""
-    received = b""
-    with client:
-        while chunk := client.recv(65536):
-            received += chunk
-    return received
-
-
-def wait_for(condition: Callable[[], object]) -> None:
-    until = time.monotonic() + PATIENCE
-    pause = threading.Event()
-    while not condition():
-        assert time.monotonic() < until, "it did not come true in time"
-        pause.wait(0.01)
 
 
 # Where it listens
@@ -192,18 +114,9 @@ def test_a_request_in_flight_at_the_signal_gets_its_answer(folder: Path, zerver:
     assert "Traceback" not in server.errors
 
 
-def refused(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), timeout=PATIENCE).close()
-    except ConnectionRefusedError:
-        return True
-    except ConnectionResetError:
-        return False
-    return False
-
-
 def test_idle_connections_do_not_delay_the_stop(zerver: Start) -> None:
-    server = zerver("serve", "app:app", "--port", "0", env={"ZERVER_SERVER__GRACE": "1000"})
+    settings = {"ZERVER_SERVER__GRACE": "1000", "ZERVER_LIMITS__HEAD_TIMEOUT": "0.5"}
+    server = zerver("serve", "app:app", "--port", "0", env=settings)
     port = server.port()
     used = send(port, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
     assert used.recv(65536).startswith(b"HTTP/1.1 200")
@@ -212,9 +125,9 @@ def test_idle_connections_do_not_delay_the_stop(zerver: Start) -> None:
     get(port)
     server.signal(signal.SIGTERM)
     assert server.ended() == 0  # long before the grace is over
-    for client in (used, silent, half):
-        with client:
-            assert rest(client)[-10:] in (b"", b"hello")
+    for client in (used, silent):
+        assert rest(client)[-10:] in (b"", b"hello")
+    assert rest(half)[:13] in (b"", b"HTTP/1.1 408 ")
 
 
 def test_after_the_grace_requests_are_cancelled_and_the_exit_code_is_0(folder: Path, zerver: Start) -> None:
@@ -270,13 +183,12 @@ def test_a_port_in_use_is_one_message_and_exit_code_1(zerver: Start) -> None:
     )
 
 
-def test_an_app_with_errors_is_refused_before_the_socket_is_opened(folder: Path, zerver: Start) -> None:
+def test_an_app_with_errors_is_refused_with_one_message(folder: Path, zerver: Start) -> None:
     (folder / "wrong.py").write_text(APP + 'app.get("/", hello)\n')
-    with socket.create_server(("127.0.0.1", 0)) as other:
-        server = zerver("serve", "wrong", "--port", str(other.getsockname()[1]))
-        assert server.ended() == 1
+    server = zerver("serve", "wrong", "--port", "0")
+    assert server.ended() == 1
     assert server.errors.startswith("zerver: the app cannot start:\n  - GET / ")
-    assert "in use" not in server.errors
+    assert server.errors.count("the app cannot start") == 1
     assert "Traceback" not in server.errors
 
 
@@ -327,7 +239,7 @@ def test_a_mounted_app_that_fails_at_the_start_is_named_by_its_path(folder: Path
 # The log
 
 
-def test_what_a_client_sends_never_reaches_the_log_raw(zerver: Start) -> None:
+def test_what_a_client_sends_never_reaches_the_log_raw(zerver: Start, engine: str) -> None:
     server = zerver("serve", "app:app", "--port", "0")
     port = server.port()
     targets = [
@@ -338,7 +250,11 @@ def test_what_a_client_sends_never_reaches_the_log_raw(zerver: Start) -> None:
         rest(send(port, b"GET " + target + b" HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"))
     server.signal(signal.SIGTERM)
     assert server.ended() == 0
-    assert '"GET /%0D%0A%1B%5B31m?%0d%0a%1b[31m HTTP/1.1" 404' in server.errors
+    line = {
+        "reactor": "method=GET target=/%0d%0a%1b[31m?%0d%0a%1b[31m status=404",
+        "blocking": '"GET /%0D%0A%1B%5B31m?%0d%0a%1b[31m HTTP/1.1" 404',
+    }[engine]
+    assert line in server.errors
     assert r"ValueError: " in server.errors
     lines = server.errors.splitlines()
     assert all(line.isprintable() for line in lines)
@@ -346,13 +262,17 @@ def test_what_a_client_sends_never_reaches_the_log_raw(zerver: Start) -> None:
     assert not [line for line in lines if line.endswith("INFO zerver: forged") and not line.startswith("    ")]
 
 
-def test_each_request_is_one_line_of_log_and_the_server_another(zerver: Start) -> None:
+def test_each_request_is_one_line_of_log_and_the_server_another(zerver: Start, engine: str) -> None:
     server = zerver("serve", "app:app", "--port", "0")
     assert get(server.port())[0] == 200
     server.signal(signal.SIGTERM)
     server.ended()
     (line,) = server.errors.splitlines()
-    assert re.fullmatch(r'\S+ \S+ INFO uvicorn\.access: 127\.0\.0\.1:\d+ - "GET / HTTP/1\.1" 200', line)
+    told = {
+        "reactor": r"zerver\.access: client=127\.0\.0\.1 method=GET target=/ status=200 bytes=5 ms=[\d.]+ id=[0-9a-f]+",
+        "blocking": r'uvicorn\.access: 127\.0\.0\.1:\d+ - "GET / HTTP/1\.1" 200',
+    }[engine]
+    assert re.fullmatch(rf"\S+ \S+ INFO {told}", line)
     assert server.output == ""
 
 
@@ -375,14 +295,16 @@ def test_the_log_level_is_the_configured_one(folder: Path, zerver: Start) -> Non
 # zerver dev
 
 
-def test_dev_restarts_the_app_on_a_change_and_keeps_its_port(folder: Path, zerver: Start) -> None:
+def test_dev_follows_a_change_and_keeps_its_port(folder: Path, zerver: Start, engine: str) -> None:
     server = zerver("dev", "app:app", "--port", "0")
     port = server.port()
     assert get(port) == (200, "hello")
     (folder / "app.py").write_text(APP.replace('"hello"', '"changed"'))
-    server.read_until(r"app\.py changed; starting again")
-    assert get(port) == (200, "changed")  # waits for the app where that is not ready
+    server.read_until(r"app\.py changed; " + {"reactor": "reloading", "blocking": "starting again"}[engine])
+    if engine == "blocking":
+        assert get(port) == (200, "changed")  # waits for the app where that is not ready
     assert server.port() == port
+    wait_for(lambda: get(port) == (200, "changed"))  # an old scheduler may have taken in another connection
     server.signal(signal.SIGTERM)
     assert server.ended() == 0
 
@@ -455,30 +377,67 @@ def test_a_new_project_runs_and_its_test_passes(folder: Path, start: Start, zerv
 # Server.listen()
 
 
-def test_listen_serves_until_a_signal_and_then_returns(folder: Path, start: Start) -> None:
-    (folder / "main.py").write_text(
-        "from app import app\nfrom zerver.server.boot import Server\nServer(app).listen(port=0)\nprint('after')\n"
-    )
-    server = start("main.py")
+@pytest.fixture
+def listen(folder: Path, start: Start, engine: str) -> Callable[..., Process]:
+    """Starts a program that calls listen() and goes on to print what it is given."""
+
+    def listen(shown: str, first: str = "from app import app") -> Process:
+        (folder / "main.py").write_text(
+            f"import logging, os\n{first}\nfrom zerver import Server\n"
+            f"try:\n    Server(app).listen(port=0)\nfinally:\n    print({shown})\n"
+        )
+        return start("main.py", env=ENGINES[engine])
+
+    return listen
+
+
+def test_listen_serves_until_a_signal_and_then_returns(listen: Callable[..., Process]) -> None:
+    server = listen("'after'")
     assert get(server.port()) == (200, "hello")
     server.signal(signal.SIGINT)
     assert (server.ended(), server.output) == (0, "after\n")
 
 
-def test_listen_sets_no_logging_up(folder: Path, start: Start) -> None:
-    (folder / "main.py").write_text(
-        "import logging\nfrom app import app\nfrom zerver.server.boot import Server\nServer(app).listen(port=0)\n"
-        "print(logging.getLogger().handlers, logging.getLogger('zerver').handlers)\n"
-    )
-    server = start("main.py")
+def test_listen_sets_no_logging_up(listen: Callable[..., Process]) -> None:
+    server = listen("logging.getLogger().handlers, logging.getLogger('zerver').handlers")
     server.listening()
     server.signal(signal.SIGTERM)
     assert (server.ended(), server.output) == (0, "[] []\n")
 
 
+def test_listen_raises_what_the_start_of_the_app_came_to(folder: Path, listen: Callable[..., Process]) -> None:
+    (folder / "late.py").write_text(LIFESPAN.format("    {}['the url']\n    yield"))
+    server = listen("'after'", "from late import app")
+    assert (server.ended(), server.output) == (1, "after\n")
+    assert f"AppError: the app's startup failed: KeyError: 'the url' ({folder}/late.py:5)\n" in server.errors
+
+
+@pytest.mark.engines("reactor")
+def test_listen_answers_sighup_with_what_to_use_instead(listen: Callable[..., Process]) -> None:
+    server = listen("'after'")
+    port = server.port()
+    server.signal(signal.SIGHUP)
+    server.read_until("SIGHUP: .*; use 'zerver serve' for that\n")
+    assert get(port) == (200, "hello")
+    server.signal(signal.SIGTERM)
+    assert server.ended() == 0
+
+
+@pytest.mark.engines("reactor")
+def test_listen_refuses_to_fork_while_other_threads_run(listen: Callable[..., Process]) -> None:
+    server = listen(
+        "'after'",
+        "import threading\nfrom app import app\n"
+        "threading.Thread(target=threading.Event().wait, name='poller', daemon=True).start()",
+    )
+    assert server.ended() == 1
+    assert "AppError: Server.listen() forks, and other threads run (poller)" in server.errors
+    assert "listening" not in server.errors
+
+
 def test_listen_gives_its_configuration_to_the_app(tmp_path: Path) -> None:
     app = failing_app()
-    config = Config(server=ServerConfig(uds=str(tmp_path / "s"), grace=3))
+    config = Config(server=ServerConfig(uds=str(tmp_path / "s"), grace=3), reactor=ReactorConfig(enabled=False))
     with pytest.raises(AppError):
         Server(app, config).listen()
     assert app.config is config
@@ -516,7 +475,7 @@ def test_listen_raises_a_failed_lifespan_with_its_cause_and_leaves_nothing_open(
     threads, handlers = threading.active_count(), signal.getsignal(signal.SIGTERM)
     path = tmp_path / "s"
     with pytest.raises(AppError, match="the app's startup failed: LookupError: no table") as failed:
-        Server(failing_app(), Config()).listen(uds=str(path))
+        Server(failing_app(), Config(reactor=ReactorConfig(enabled=False))).listen(uds=str(path))
     assert isinstance(failed.value.__cause__, LookupError)
     assert not path.exists()
     assert signal.getsignal(signal.SIGTERM) is handlers

@@ -57,13 +57,13 @@ def supervise(
                 while changed := _until_change(child, seen, look, signals):
                     names = ", ".join(os.path.relpath(path) for path in changed)
                     if child.poll() is not None or not _reloads(config, configured):
-                        _log.info("%s changed; starting again", names)
                         break
                     seen = look()
                     _log.info("%s changed; reloading", names)
                     child.send_signal(signal.SIGHUP)
                 _stop(child, signals)
                 if not signals:
+                    _log.info("%s changed; starting again", names)
                     config, listener = _moved(config, listener, configured)
     finally:
         if child is not None and child.poll() is None:

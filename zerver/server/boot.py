@@ -40,6 +40,7 @@ class Server:
         config = _configured(load_config() if self.config is None else self.config, host, port, uds)
         app = self.app
         app.site()
+        app.config = config
         if config.reactor.engine == "blocking":
             from .listener import open_listener
             from .one_process import serve_in_one_process
