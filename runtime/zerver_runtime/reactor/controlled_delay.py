@@ -5,8 +5,9 @@ only arrives late. So what waits may wait `INTERVAL` as long as the queue was em
 `TARGET` otherwise. The rule, and its numbers, are those of Maurer, "Fail at Scale" (ACM Queue 13-8, 2015), made after
 Nichols and Jacobson's CoDel (RFC 8289).
 
-That its head has not waited for long does not count as empty, and neither does a queue that was emptied by turning away
-what was in it: both come of the overload, and the queue would grow for another `INTERVAL`, over and over.
+That its head has not waited for long does not count as empty, and neither does a queue that is empty within `INTERVAL`
+after something was turned away: both come of turning away, and the queue would grow for another `INTERVAL`, over and
+over.
 
 A standing queue takes as many as are begun in half a `TARGET`. More would be turned away in the end, which costs twice
 as much as to do it at once.
@@ -27,23 +28,26 @@ _LEAST = 4  # may wait in any case: where each takes long, the count says little
 class ControlledDelay:
     """Of one queue. All times are nanoseconds of one monotonic clock."""
 
-    __slots__ = ("_begun", "_empty_at", "_room", "_shed_at", "_since")
+    __slots__ = ("_begun", "_empty_at", "_room", "_since", "_turned_away_at")
 
     def __init__(self, now: int) -> None:
         self._empty_at = now
-        self._shed_at = now - INTERVAL
+        self._turned_away_at = now - INTERVAL
         self._since = now
         self._begun = 0  # since then
         self._room = _LEAST
 
     def empty(self, now: int) -> None:
         """The queue is empty, or was until now."""
-        if now - self._shed_at > TARGET:
+        if now - self._turned_away_at >= INTERVAL:
             self._empty_at = now
 
     def admits(self, waiting: int, now: int) -> bool:
         """Whether one more may wait, behind so many."""
-        return waiting < self._room or now - self._empty_at < INTERVAL
+        if waiting < self._room or now - self._empty_at < INTERVAL:
+            return True
+        self._turned_away_at = now
+        return False
 
     def late(self, waited: int, now: int) -> bool:
         """Whether what waits at the queue's head, and has waited so long, had better be turned away. It is begun if
@@ -52,7 +56,7 @@ class ControlledDelay:
             self._room = max(_LEAST, self._begun * TARGET // (2 * (now - self._since)))
             self._since, self._begun = now, 0
         if waited >= (TARGET if now - self._empty_at >= INTERVAL else INTERVAL):
-            self._shed_at = now
+            self._turned_away_at = now
             return True
         self._begun += 1
         return False

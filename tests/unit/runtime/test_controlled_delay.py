@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 
 import pytest
 
@@ -117,11 +118,18 @@ def test_a_standing_queue_takes_as_many_as_are_begun_in_half_the_target(begun: i
     assert not delay.admits(room, standing)
 
 
-def test_a_queue_that_was_emptied_by_turning_away_what_was_in_it_is_a_standing_one_still() -> None:
+@pytest.mark.parametrize(
+    "turn_away", [lambda one, now: not one.admits(10**6, now), lambda one, now: one.late(TARGET, now)]
+)
+def test_a_queue_is_a_standing_one_until_nothing_was_turned_away_for_the_interval(
+    turn_away: Callable[[ControlledDelay, int], bool],
+) -> None:
     delay = ControlledDelay(0)
     now = 2 * INTERVAL
-    assert delay.late(TARGET, now)
-    delay.empty(now + TARGET)
-    assert delay.late(TARGET, now + TARGET)
-    delay.empty(now + 2 * TARGET + 1)
-    assert not delay.late(TARGET, now + 2 * TARGET + 1)
+    assert turn_away(delay, now)
+    delay.empty(now + INTERVAL - 1)
+    assert delay.late(TARGET, now + INTERVAL - 1)
+    now += 2 * INTERVAL - 1
+    delay.empty(now)
+    assert delay.admits(10**6, now)
+    assert not delay.late(TARGET, now)
