@@ -90,7 +90,7 @@ async def _send(
     elif gone.done():
         return
     elif isinstance(body, FileBody):
-        await _until_gone(_send_file(request, answer.status, body, headers, gone, out), gone)
+        await _send_file(request, answer.status, body, headers, gone, out)
     else:
         if answer.status not in _WITHOUT_LENGTH:
             headers.append((b"content-length", b"%d" % len(body)))
@@ -270,7 +270,13 @@ async def _send_file(
         await asyncio.wait((gone,))
         return {"type": "http.disconnect"}
 
+    async def send(message: Any) -> None:
+        # Only this ends when the client goes: what opens and closes the file comes to its end.
+        await _until_gone(out(message), gone)
+        if gone.done():
+            raise _Gone
+
     # A range of other units is to be ignored (RFC 9110 section 14.2).
     asked = [(n, v) for n, v in request.headers if n != b"range" or v.lower().startswith(b"bytes=")]
     scope = {"type": "http", "asgi": {"spec_version": "2.4"}, "method": request.method, "headers": asked}
-    await file(scope, receive, out)
+    await file(scope, receive, send)
