@@ -7,24 +7,40 @@ them. So each socket stays open in all processes, and a sibling accepts from one
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import os
 import resource
 import socket
 import stat
+import struct
+import sys
 from collections.abc import Callable, Iterable
 
 from zerver_runtime.link import Readiness
 from zerver_runtime.message import describe
 from zerver_runtime.standard_error import complain
 
-__all__ = ["Listeners", "open_tcp", "open_unix"]
+__all__ = ["Listeners", "open_tcp", "open_unix", "take_no_more"]
 
 _ACCEPT = 64
 """Connections taken from one listener before other I/O gets its turn."""
 
 _KEPT_FREE = 16
 """Descriptors that connections do not take: links to siblings need some, and files that the application opens."""
+
+_SO_ATTACH_FILTER = 26
+# A filter of packets, as in bpf(4): those that have SYN and not ACK (byte 13 of a TCP header) are dropped.
+_NO_SYN = b"".join(
+    struct.pack("HBBI", *instruction)
+    for instruction in [
+        (0x30, 0, 0, 13),
+        (0x54, 0, 0, 0x12),
+        (0x15, 0, 1, 0x02),
+        (0x06, 0, 0, 0),
+        (0x06, 0, 0, 1 << 18),
+    ]
+)
 
 _GONE = frozenset({errno.ECONNABORTED, errno.EPROTO, errno.EINTR})
 
@@ -76,6 +92,21 @@ def open_unix(path: str, backlog: int = 2048) -> socket.socket:
         listener.close()
         raise OSError(error.errno, f"cannot listen on {path}: {error.strerror or error}") from error
     return listener
+
+
+def take_no_more(listener: socket.socket) -> None:
+    """Have the kernel begin no further TCP connection here, in whatever process; connections that wait, and those that
+    are being made, can still be accepted. Whoever comes now is refused when the last copy of the listener is closed.
+
+    Otherwise a connection that comes between one process's last accept and its close is reset, with its request.
+    """
+    if listener.family == socket.AF_UNIX or sys.platform != "linux":
+        return
+    program = ctypes.create_string_buffer(_NO_SYN)
+    with contextlib.suppress(OSError):  # a kernel without it
+        listener.setsockopt(
+            socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HL", len(_NO_SYN) // 8, ctypes.addressof(program))
+        )
 
 
 class Listeners:

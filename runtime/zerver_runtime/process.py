@@ -23,6 +23,7 @@ import msgspec
 from zerver_runtime import control
 from zerver_runtime.control_socket import ControlSocket
 from zerver_runtime.ids import Place
+from zerver_runtime.listener import take_no_more
 from zerver_runtime.message import describe
 from zerver_runtime.node import NodeState
 from zerver_runtime.node_config import STACK_SIGNAL, Inheritance, NodeConfig
@@ -83,6 +84,7 @@ def run_node(
     boot: Boot | None = None,
     log: Callable[[str], None] = _log,
     serving: Callable[[], None] | None = None,
+    stopping: Callable[[], None] | None = None,
 ) -> int:
     """Fork, supervise, and return the exit code: 0 stopped, 1 gave up, 128 and the number of the signal where a second
     one ended all at once. Takes over the process's signals meanwhile.
@@ -91,6 +93,7 @@ def run_node(
         What it raises fails the boot. It may be a coroutine function.
     log: takes one line, or several with a stack; standard error by default. What it raises is dropped, with the line.
     serving: called once a scheduler is ready to accept connections, and after each reload.
+    stopping: called when a stop begins, and no listener of the Node's is open any more.
 
     ApplicationFailed: the boot of the first schedulers, or at a stop what was to be awaited, has raised that.
     RuntimeError: other threads run, whose locks a fork would copy as they are.
@@ -107,7 +110,7 @@ def run_node(
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)
-    return _Node(config, boot, log, serving).run()
+    return _Node(config, boot, log, serving, stopping).run()
 
 
 class _Node:
@@ -117,6 +120,7 @@ class _Node:
         boot: Boot | None,
         log: Callable[[str], None],
         serving: Callable[[], None] | None,
+        stopping: Callable[[], None] | None,
     ) -> None:
         performance = config.performance or len(os.sched_getaffinity(0))
         encode = msgspec.msgpack.encode
@@ -124,6 +128,7 @@ class _Node:
         self._boot = boot
         self._log = log
         self._serving = serving
+        self._stopping = stopping
         self._state = NodeState(
             performance,
             config.efficiency,
@@ -254,10 +259,15 @@ class _Node:
                 self._signal(key, STACK_SIGNAL)
             case CloseListener(number):
                 if listener := self._listeners.pop(number, None):
+                    take_no_more(listener)
                     listener.close()
             case StopListening():
                 while self._listeners:
-                    self._listeners.popitem()[1].close()
+                    listener = self._listeners.popitem()[1]
+                    take_no_more(listener)
+                    listener.close()
+                if self._stopping is not None:
+                    self._stopping()
             case Log(text):
                 self._say(text)
             case Serving():

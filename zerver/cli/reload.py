@@ -53,7 +53,7 @@ def supervise(
         with _collected(signals):
             while not signals:
                 seen = look()
-                child = _start(command, listener)
+                child, names = _start(command, listener), ""
                 while changed := _until_change(child, seen, look, signals):
                     names = ", ".join(os.path.relpath(path) for path in changed)
                     if child.poll() is not None or not _reloads(config, configured):

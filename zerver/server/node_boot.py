@@ -91,6 +91,7 @@ def _run(load: Callable[[], tuple[App, Config]], config: Config, listener: Liste
         served.append(True)
 
     try:
-        return run_node(node, boot, _log.warning, serving)
+        # A Unix socket's file goes first: who comes from now on is to be refused.
+        return run_node(node, boot, _log.warning, serving, listener.close)
     except ApplicationFailed as failure:
         raise AppError(str(failure)) from None
