@@ -184,6 +184,25 @@ def _nothing_would_run(place: Place) -> None:
     place.get(ask)
 
 
+for _name, _options in {
+    "whose join there is not": {"join": "most"},
+    "whose mode there is not": {"mode": "at random"},
+    "that detaches under another join than all_required": {"join": "any", "detach": True},
+}.items():
+
+    @declared(
+        f"a Need {_name} is an error of its step",
+        expects=(problem(ErrorKind.INTERNAL, "step ask failed"),),
+        log="",
+        sockets=True,
+    )
+    def _cannot_be_built(place: Place, options: Any = _options) -> None:
+        def ask(ctx: CtxView) -> Decision:
+            return Need([own("a", required=False)], then=done, **options)
+
+        place.get(ask)
+
+
 # any
 
 row(
