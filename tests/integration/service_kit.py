@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -146,6 +148,7 @@ class Rig:
 @asynccontextmanager
 async def running(app: App, trace: Recorder | None = None, **sections: Any) -> AsyncIterator[Rig]:
     """The app's service, until it is closed; then nothing may be left."""
+    children = _children()
     rig = Rig(app, load(sections, {}, {}), trace or Recorder())
     await rig.service.ready()
     try:
@@ -153,4 +156,15 @@ async def running(app: App, trace: Recorder | None = None, **sections: Any) -> A
     finally:
         await rig.service.close()
     await until(lambda: rig.engine.live.empty, "something stays live")
+    await until(lambda: rig.dispatcher.in_flight == 0, "a driver does not let go")
+    await until(lambda: _children() <= children, "processes are left")
     rig.nothing_is_left()
+
+
+def _children() -> set[str]:
+    """The processes that this one has started; none where the system does not tell."""
+    found: set[str] = set()
+    for one in Path("/proc/self/task").glob("*/children"):
+        with contextlib.suppress(OSError):  # the thread has ended
+            found.update(one.read_text().split())
+    return found

@@ -7,12 +7,14 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
+import compute_functions
 import pytest
 from asgi_kit import Connection, configured, serving, until
 from scripted import Own, done, needing, own
 from service_kit import Asked, Rig, Stuck, running
 
-from zerver import App, Continue, CtxView, Decision, Done, ErrorKind, Retry, call
+from zerver import App, Continue, CtxView, Decision, Done, ErrorKind, Retry, call, compute
+from zerver_runtime.reactor.compute_pool import ComputePool, ComputeStatistics
 
 Reach = Callable[[Rig, Own, Stuck], Awaitable[tuple[Asked, ...]]]
 """Brings a request to a point; gives it, and the others that it took."""
@@ -83,6 +85,19 @@ async def at_call(rig: Rig, driver: Own, stuck: Stuck) -> tuple[Asked, ...]:
     return (asked,)
 
 
+async def at_compute(rig: Rig, driver: Own, stuck: Stuck) -> tuple[Asked, ...]:
+    """One task runs on the one worker, and one waits for it."""
+    one, other = rig.get("/compute"), rig.get("/compute")
+    await until(lambda: _compute(rig).running == 1, "no worker has come")
+    assert _compute(rig).queued == 1
+    return one, other
+
+
+def _compute(rig: Rig) -> ComputeStatistics:
+    pool: ComputePool = rig.dispatcher._around.effectors["compute"]._pool
+    return pool.statistics()
+
+
 async def at_step_on_a_thread(rig: Rig, driver: Own, stuck: Stuck) -> tuple[Asked, ...]:
     asked = rig.get("/step")
     await until(lambda: stuck.begun)
@@ -103,6 +118,7 @@ EVERYWHERE: dict[str, Reach] = {
     "bulkhead": at_bulkhead,
     "queued continuation": at_queued_continuation,
     "call": at_call,
+    "compute": at_compute,
 }
 ON_THE_LOOP: dict[str, Reach] = {**EVERYWHERE, "queued beginning": at_queued_beginning}
 ON_THREADS: dict[str, Reach] = {
@@ -138,6 +154,7 @@ class Routes:
             ("/retry", [own("retried", target="c", kind=ErrorKind.UPSTREAM_UNAVAILABLE, retryable=True,
                             retry=Retry(2, base=80_000, cap=80_000))]),
             ("/call", [call.run(stuck, timeout=80_000)]),
+            ("/compute", [compute.run(compute_functions.hang)]),
         ):  # fmt: skip
             self.app.get(path, needing(*effects, then=self.last), **options)
         self.app.get("/step", self.slow, **options)
@@ -165,7 +182,7 @@ class Routes:
 
 def sections(mode: str) -> dict[str, Any]:
     return {
-        "reactor": {"continuation_pool": {"mode": mode, "size": 1, "queue": 4}},
+        "reactor": {"continuation_pool": {"mode": mode, "size": 1, "queue": 4}, "compute_pool": {"size": 1}},
         "effects": {"default_bulkhead": {"in_flight": 1, "per_request": 1, "queue": 4}},
     }
 
@@ -205,7 +222,11 @@ async def test_the_others_go_on_when_it_is_cancelled(driver: Own, stuck: Stuck, 
         asked.cancel()
         let_all_go(driver, stuck)
         for one in others:
-            assert await one.status() == 204
+            if reach is at_compute:
+                await until(lambda: _compute(rig).running == 1 and _compute(rig).replaced == 1)
+                one.cancel()
+            else:
+                assert await one.status() == 204
         assert stuck.begun <= 1  # what waited for a thread is not run for nobody
         await routes.over(rig)
 
@@ -219,6 +240,8 @@ async def test_a_request_that_is_past_its_deadline_there_is_504(
 ) -> None:
     if reach is at_retry:
         pytest.skip("a retry that would come past the deadline is not made")
+    if reach is at_compute:
+        pytest.skip("a worker takes longer to start than this deadline")
     routes = Routes(driver, stuck, deadline=0.2)
     async with running(routes.app, **sections(mode)) as rig:
         reached = await reach(rig, driver, stuck)
@@ -241,12 +264,13 @@ async def test_a_stop_lets_what_is_under_way_come_to_its_end(
     routes = Routes(driver, stuck)
     async with running(routes.app, **sections(mode)) as rig:
         reached = await reach(rig, driver, stuck)
-        draining = asyncio.ensure_future(rig.service.drain(30 if reach is not at_retry else 0.05))
+        ends = None if reach in (at_retry, at_compute) else 204  # these two never end by themselves
+        draining = asyncio.ensure_future(rig.service.drain(0.05 if ends is None else 30))
         while not draining.done():
             let_all_go(driver, stuck)
             await asyncio.sleep(0.001)
         await draining
-        assert [await one.status() for one in reached] == [None if reach is at_retry else 204] * len(reached)
+        assert [await one.status() for one in reached] == [ends] * len(reached)
         rig.nothing_is_left()
         await routes.over(rig)
 
@@ -287,7 +311,7 @@ async def test_closing_without_a_grace_leaves_nothing(driver: Own, stuck: Stuck,
 
 
 @pytest.mark.parametrize("mode", ["adaptive", "pool"])
-@pytest.mark.parametrize("path", ["/effect", "/join", "/retry", "/call"])
+@pytest.mark.parametrize("path", ["/effect", "/join", "/retry", "/call", "/compute"])
 async def test_a_server_that_stops_tells_its_clients(driver: Own, stuck: Stuck, mode: str, path: str) -> None:
     """Over ASGI, past the grace."""
     routes = Routes(driver, stuck)
@@ -305,7 +329,7 @@ async def test_a_server_that_stops_tells_its_clients(driver: Own, stuck: Stuck, 
 
 
 @pytest.mark.parametrize("mode", ["adaptive", "pool"])
-@pytest.mark.parametrize("path", ["/effect", "/join", "/retry", "/call"])
+@pytest.mark.parametrize("path", ["/effect", "/join", "/retry", "/call", "/compute"])
 async def test_a_client_that_goes_ends_its_request(driver: Own, stuck: Stuck, mode: str, path: str) -> None:
     routes = Routes(driver, stuck)
     app = configured(routes.app, **sections(mode))
