@@ -44,7 +44,9 @@ class _NextRound:
 
 
 def _step(family: str, count: int) -> Callable[[CtxView], Decision]:
-    effects: list[Effect[Any]] = [Effect(family=family, op="do", target=family, args=None, idempotent=True) for _ in range(count)]
+    effects: list[Effect[Any]] = [
+        Effect(family=family, op="do", target=family, args=None, idempotent=True) for _ in range(count)
+    ]
 
     def end(ctx: CtxView) -> Decision:
         return Done.empty()
@@ -69,7 +71,8 @@ async def _requests(service: Service, pipeline: Pipeline, n: int) -> None:
         assert response.status == 204, response
 
 
-async def _gathered(n: int) -> None:
+async def _gathered(n: int, seconds: float | None = None) -> None:
+    """Tasks by hand. ``seconds``: the time-out of each, as effects have one."""
     loop = asyncio.get_running_loop()
 
     async def do() -> int:
@@ -77,8 +80,12 @@ async def _gathered(n: int) -> None:
         loop.call_soon(value.set_result, 1)
         return await value
 
+    async def timed() -> int:
+        async with asyncio.timeout(seconds):
+            return await do()
+
     async def handler() -> int:
-        return sum(await asyncio.gather(*[do() for _ in range(_MANY)]))
+        return sum(await asyncio.gather(*[(do if seconds is None else timed)() for _ in range(_MANY)]))
 
     for _ in range(n):
         assert await loop.create_task(handler()) == _MANY
@@ -107,6 +114,7 @@ async def _measured() -> dict[str, list[float]]:
         "at once": route("once", _MANY),
         "next round": route("next", _MANY),
         "gather": _gathered,
+        "gather with time-outs": lambda n: _gathered(n, 1.0),
     }
     times: dict[str, list[float]] = {name: [] for name in sides}
     for turn in range(_ROUNDS + 1):
@@ -126,6 +134,11 @@ def _measure() -> list[Figure]:
         Figure("a request with a Need of 20, answered in the next round", times["next round"], "us"),
         Figure("the same 20 by hand: a task and asyncio.gather", times["gather"], "us"),
         Figure("Need of 20 / asyncio.gather of 20", times["next round"] / times["gather"], "x", "at most 1"),
+        Figure(
+            "Need of 20 / asyncio.gather of 20, each within asyncio.timeout()",
+            times["next round"] / times["gather with time-outs"],
+            "x",
+        ),
     ]
 
 
