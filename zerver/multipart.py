@@ -10,8 +10,6 @@ import re
 from typing import Final
 
 import msgspec
-from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import MultipartParser
 
 __all__ = ["Malformed", "Part", "parse_multipart", "parse_options"]
 
@@ -63,6 +61,9 @@ def parse_multipart(body: bytes, boundary: str, limit: int) -> list[Part]:
     """
     if not (1 <= len(boundary) <= 70 and boundary.isascii()):  # RFC 2046 section 5.1.1
         raise Malformed("Content-Type: expected a boundary of 1 to 70 ASCII characters")
+    from python_multipart.exceptions import FormParserError  # most apps take no such form: they start faster
+    from python_multipart.multipart import MultipartParser
+
     reader = _Reader(limit)
     try:
         parser = MultipartParser(

@@ -21,8 +21,6 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, TypeAlias
 
-from starlette.convertors import CONVERTOR_TYPES, PathConvertor, StringConvertor
-
 __all__ = ["Kind", "Mixed", "Parameter", "Segment", "Template", "TemplateError", "parse_template"]
 
 _PARAMETER_OR_BRACE = re.compile(r"\{([^{}]*)\}|[{}]")
@@ -64,6 +62,9 @@ class Parameter:
 
     def __init__(self, name: str, convertor_name: str) -> None:
         """Raises KeyError if no such convertor is registered, re.error if its regex does not compile."""
+        # A Node that serves an app imports this module, but nothing that the app is made of.
+        from starlette.convertors import CONVERTOR_TYPES, PathConvertor, StringConvertor
+
         convertor = CONVERTOR_TYPES[convertor_name]
         if isinstance(convertor, PathConvertor):
             self.kind = Kind.PATH
@@ -286,6 +287,8 @@ def _parse_parameter(text: str, position: int, inside: str, seen: dict[str, Para
     try:
         parameter = Parameter(name, convertor_name)
     except KeyError:
+        from starlette.convertors import CONVERTOR_TYPES
+
         known = ", ".join(sorted(CONVERTOR_TYPES))
         raise TemplateError(
             text,

@@ -11,8 +11,6 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, I
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from starlette.responses import FileResponse
-
 from zerver_runtime.reactor.threads import ThreadPool
 
 from ..effectors.base import hand_over
@@ -262,6 +260,8 @@ async def _send_file(
     """Through Starlette, which knows ranges and ``If-Range`` (RFC 9110 sections 14 and 13.1.5)."""
     own = {name for name, _ in headers}
     # A name from the file system may have bytes that are no text.
+    from starlette.responses import FileResponse  # where no file is sent, the start is faster without it
+
     filename = None if body.filename is None else body.filename.encode("utf-8", "replace").decode()
     file = FileResponse(body.path, status_code=status, filename=filename)
     file.raw_headers[:] = [*headers, *(pair for pair in file.raw_headers if pair[0] not in own)]

@@ -6,6 +6,7 @@ after the fork. So a reload re-imports the application by forking again.
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -56,6 +57,7 @@ def serve_node(
     count = config.schedulers.performance or len(os.sched_getaffinity(0))
     listener = open_listener(config.server, count) if fd is None else inherit(fd, config.server)
     try:
+        _preload()
         code = _run(load, config, listener, count, no_reload)
     finally:
         listener.close()
@@ -64,6 +66,14 @@ def serve_node(
         signal.raise_signal(signal.SIGINT)
     if code:
         raise AppError("the schedulers could not be kept running; the log says why")
+
+
+def _preload() -> None:
+    """What every scheduler imports of Zerver, so that none has to: it starts sooner, and they share the memory."""
+    from . import asgi, http_protocol, scheduler_boot  # noqa: F401
+
+    gc.collect()
+    gc.freeze()  # or the first collection in each scheduler would write to all of it
 
 
 def _run(load: Callable[[], tuple[App, Config]], config: Config, listener: Listener, count: int, no_reload: str) -> int:
