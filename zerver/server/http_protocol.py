@@ -229,6 +229,8 @@ class HttpProtocol(asyncio.Protocol):
                 self._body.append(event.data)
             elif self._asgi is not None:
                 self._asgi.feed(event.data)
+                if self._asgi.full:
+                    self.mind_reading()
         elif type(event) is End:
             if self._asgi is not None:
                 self._asgi.feed_end()
