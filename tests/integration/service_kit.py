@@ -131,11 +131,13 @@ class Rig:
     async def ask(self, path: str) -> Response | None:
         return await self.get(path).answer()
 
-    def nothing_is_left(self) -> None:
-        """Each request is answered or cancelled, once, and nothing of it is under way."""
+    async def nothing_is_left(self) -> None:
+        """Each request is answered or cancelled, once, and nothing of it is under way; once drivers have let go of what
+        they were told to cancel."""
+        await until(lambda: self.dispatcher.in_flight == 0, "a driver does not let go")
         assert [len(one.answers) for one in self.asked] == [1] * len(self.asked)
         assert self.engine.live.empty, list(self.engine.live)
-        assert (self.dispatcher.pending, self.dispatcher.in_flight) == (0, 0)
+        assert self.dispatcher.pending == 0
         tasks = getattr(self.engine, "tasks", None)
         if tasks is not None:
             now = tasks.statistics()
@@ -156,9 +158,8 @@ async def running(app: App, trace: Recorder | None = None, **sections: Any) -> A
     finally:
         await rig.service.close()
     await until(lambda: rig.engine.live.empty, "something stays live")
-    await until(lambda: rig.dispatcher.in_flight == 0, "a driver does not let go")
     await until(lambda: _children() <= children, "processes are left")
-    rig.nothing_is_left()
+    await rig.nothing_is_left()
 
 
 def _children() -> set[str]:

@@ -271,7 +271,7 @@ async def test_a_stop_lets_what_is_under_way_come_to_its_end(
             await asyncio.sleep(0.001)
         await draining
         assert [await one.status() for one in reached] == [ends] * len(reached)
-        rig.nothing_is_left()
+        await rig.nothing_is_left()
         await routes.over(rig)
 
 
@@ -291,7 +291,7 @@ async def test_past_the_grace_what_is_under_way_is_cancelled(
             assert statuses[0] is None
         await rig.service.close()
         if not hangs:
-            rig.nothing_is_left()
+            await rig.nothing_is_left()
         stuck.go.set()
         await routes.over(rig)
         await until(lambda: rig.dispatcher.in_flight == 0)
@@ -370,7 +370,7 @@ async def test_a_stop_waits_for_the_background_and_past_the_grace_cancels_it(dri
         await draining
         assert await rig.get("/x").status() == 200
         await rig.service.drain(0.02)
-        rig.nothing_is_left()
+        await rig.nothing_is_left()
     assert driver.log == ["+now", "+a", "+b", "+now", "+a", "+b", "-a", "-b"]
 
 
