@@ -137,6 +137,7 @@ def on_exit(ctx: CtxView) -> Decision:
         exit_may_end.wait(PATIENCE)
 
     ctx.on_exit(callback)
+    executed.append("exit")
     if kind == "stream":
         return Done.stream(chunks.plain())
     if kind == "bug":
@@ -584,6 +585,7 @@ def test_exit_callbacks_run_when_the_client_goes(server: Front) -> None:
     chunks.go.clear()
     with server.connect() as client:
         client.send(request("/exit/stream"))
+        until(lambda: executed)
         client.reset()
     until(lambda: exits == ["/exit/stream"])
 
