@@ -30,10 +30,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
 from zerver.error import Error
+from zerver.request import Request
 from zerver.trace.events import EventKind as K
+from zerver.trace.events import Record as Event
 from zerver_runtime.outcome import Success
 
 __all__ = ["Event", "Recorder", "causes", "cut_by_deadline", "outcome"]
@@ -67,25 +69,24 @@ _CHAINED = {
 }
 
 
-class Event(NamedTuple):
-    """One event of the trace."""
+class _Named(list[Event]):
+    """A list of events, with names for their parts."""
 
-    kind: K
-    at_ns: int
-    name: str
-    need: int
-    effect: int
-    detail: Any
+    def append(self, event: Any) -> None:
+        super().append(Event(*event))
 
 
 class Recorder:
     """A trace that keeps everything, by request, in the order in which requests begin to tell of themselves."""
 
     def __init__(self) -> None:
-        self.requests: defaultdict[str, list[Event]] = defaultdict(list)
+        self.requests: defaultdict[str, _Named] = defaultdict(_Named)
 
-    def record(self, kind: K, request_id: str, at_ns: int, name: str, need: int, effect: int, detail: object) -> None:
-        self.requests[request_id].append(Event(kind, at_ns, name, need, effect, detail))
+    def begin(self, request: Request) -> list[Event]:
+        return self.requests[request.id]
+
+    def end(self, request: Request, events: Any) -> None:
+        """Nothing more to do: everything is kept."""
 
 
 def causes(events: list[Event]) -> list[str]:

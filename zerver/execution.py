@@ -20,7 +20,7 @@ from .request import Request
 from .response import Response
 from .signals import RunStep
 from .step import CompiledStep
-from .trace.events import Trace
+from .trace.events import Events, Trace
 
 __all__ = [
     "CLOSED",
@@ -108,8 +108,8 @@ class Execution:
     """One request on its way through one pipeline. Read it freely; only ``advance`` changes it."""
 
     __slots__ = (
-        "around", "close_later", "compensations", "dropped", "need_id", "offloaded", "pending", "phase", "position",
-        "state", "steps",
+        "around", "close_later", "compensations", "dropped", "events", "need_id", "offloaded", "pending", "phase",
+        "position", "state", "steps",
     )  # fmt: skip
 
     def __init__(
@@ -138,6 +138,8 @@ class Execution:
         """Of all Needs so far; carried, not run."""
         self.dropped = 0
         """Inputs that nothing waited for."""
+        self.events: Events | None = None if around.trace is None else around.trace.begin(request)
+        """Of its trace; ``None`` where it is not traced."""
 
     @property
     def slots(self) -> Mapping[Any, Any]:

@@ -90,9 +90,8 @@ def advance(run: Execution, event: Input) -> list[Action]:
         else:
             _late(run, event)
     elif type(event) is Start and phase is NEW:
-        state, trace = run.state, run.around.trace
-        if trace is not None:
-            trace.record(_REQUEST_START, state.request.id, state.started_ns, state.request.path, 0, -1, None)
+        if run.events is not None:
+            run.events.append((_REQUEST_START, run.state.started_ns, run.state.request.path, 0, -1, None))
         _run(run, _NEXT_IN_PIPELINE, actions)
     elif type(event) is Closed and phase is not CLOSED:
         if phase in _LIVE:
@@ -151,7 +150,7 @@ def _run(run: Execution, following: _Next | None, actions: _Actions) -> None:
     """Run what is to be run, and all that follows it, until something must be waited for. A loop and no recursion:
     chains of continuations may be of any length."""
     around, state = run.around, run.state
-    clock, trace, offload, budget = around.clock, around.trace, around.offload, around.step_budget_ns
+    clock, events, offload, budget = around.clock, run.events, around.offload, around.step_budget_ns
     now = clock()
     if now >= state.deadline_ns and following is not None:
         _close_coroutine(following[2], actions)
@@ -168,8 +167,8 @@ def _run(run: Execution, following: _Next | None, actions: _Actions) -> None:
             view = CtxView(state, step, now)
         else:
             view._at_ns = now
-        if trace is not None:
-            trace.record(_STEP_START, state.request.id, now, step.name, run.need_id, -1, None)
+        if events is not None:
+            events.append((_STEP_START, now, step.name, run.need_id, -1, None))
         if offload and step in offload:
             run.phase, run.offloaded = OFFLOADED, RunStep(step, view, coroutine, value)
             actions.append(run.offloaded)
@@ -192,11 +191,11 @@ def _run(run: Execution, following: _Next | None, actions: _Actions) -> None:
 def _take(run: Execution, step: CompiledStep, view: _View, result: Any, now: int, actions: _Actions) -> _Next | None:
     """Take what a step gave. What to run next, or ``None`` when the run waits or has ended."""
     kind = type(result)
-    trace = run.around.trace
-    if trace is not None:
+    events = run.events
+    if events is not None:
         asks = kind is StepAwaits and type(result.asked) is Asking
         outcome = "Need" if asks else kind.__name__  # the same trace, whichever way a step asks
-        trace.record(_STEP_END, run.state.request.id, now, step.name, run.need_id, -1, outcome)
+        events.append((_STEP_END, now, step.name, run.need_id, -1, outcome))
     if now >= run.state.deadline_ns:
         if kind is StepRaised and not isinstance(result.exception, BadInput):
             _raised(run, step, result.exception, actions)
@@ -209,8 +208,8 @@ def _take(run: Execution, step: CompiledStep, view: _View, result: Any, now: int
         run.position += 1
         return _NEXT_IN_PIPELINE
     elif kind is Done:
-        if trace is not None:
-            trace.record(_DONE, run.state.request.id, now, step.name, run.need_id, -1, None)
+        if events is not None:
+            events.append((_DONE, now, step.name, run.need_id, -1, None))
         _end(run, actions)
         actions.append(Respond(result.response))
     elif kind is Need:
@@ -455,13 +454,15 @@ def _close(run: Execution, actions: _Actions) -> None:
                 raise TypeError("it is async, and nothing would await it; give a plain function")
         except BaseException as problem:  # one callback must not stop the others
             actions.append(ReportBug(f"on_exit callback {name} failed", problem))
-    _trace(run, _REQUEST_END, "")
+    trace = run.around.trace
+    if trace is not None and run.events is not None:
+        run.events.append((_REQUEST_END, run.around.clock(), "", run.need_id, -1, None))
+        trace.end(run.state.request, run.events)
 
 
 def _trace(
     run: Execution, kind: EventKind, name: str, need: int | None = None, effect: int = -1, detail: object = None
 ) -> None:
-    around = run.around
-    if around.trace is not None:
+    if run.events is not None:
         need = run.need_id if need is None else need
-        around.trace.record(kind, run.state.request.id, around.clock(), name, need, effect, detail)
+        run.events.append((kind, run.around.clock(), name, need, effect, detail))

@@ -22,9 +22,21 @@ from zerver.request import Request
 from zerver.response import Response
 from zerver.routing import Match
 from zerver.server.service import Service
-from zerver.trace.events import EventKind
+from zerver.trace.events import Event, EventKind
 
 __all__ = ["Asked", "Recorder", "Rig", "Stuck", "running"]
+
+
+class _Events:
+    """Those of one request, put with all others."""
+
+    def __init__(self, request_id: str, all_events: list[tuple[EventKind, str, str, Any]]) -> None:
+        self._id = request_id
+        self._all = all_events
+
+    def append(self, event: Event) -> None:
+        kind, _, name, _, _, detail = event
+        self._all.append((kind, self._id, name, detail))
 
 
 class Recorder:
@@ -33,10 +45,11 @@ class Recorder:
     def __init__(self) -> None:
         self.events: list[tuple[EventKind, str, str, Any]] = []
 
-    def record(
-        self, kind: EventKind, request_id: str, at_ns: int, name: str, need: int, effect: int, detail: object
-    ) -> None:
-        self.events.append((kind, request_id, name, detail))
+    def begin(self, request: Request) -> _Events:
+        return _Events(request.id, self.events)
+
+    def end(self, request: Request, events: Any) -> None:
+        """Nothing more to do: everything is kept."""
 
     def of(self, kind: EventKind) -> list[tuple[str, Any]]:
         """The names and details of the events of one kind."""

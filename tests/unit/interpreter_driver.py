@@ -226,11 +226,16 @@ class Driver:
 
     # The trace
 
-    def record(
-        self, kind: EventKind, request_id: str, at_ns: int, name: str, need: int, effect: int, detail: object
-    ) -> None:
-        assert request_id == self.run.state.request.id
-        self.events.append(Event(kind, at_ns, name, need, effect, detail))
+    def begin(self, request: Request) -> Driver:
+        """This takes the events itself."""
+        return self
+
+    def append(self, event: Any) -> None:
+        self.events.append(Event(*event))
+
+    def end(self, request: Request, events: Any) -> None:
+        assert request is self.run.state.request
+        assert self.events[-1].kind is EventKind.RequestEnd
 
 
 def indexes(actions: Iterable[Action], kind: type[StartEffect | CancelEffect | DetachEffect]) -> list[int]:

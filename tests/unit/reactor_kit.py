@@ -25,7 +25,7 @@ from zerver.request import Request
 from zerver.response import Response
 from zerver.server.assembly import policies
 from zerver.step import CompiledStep, compile_step
-from zerver.trace.observe import effect_observer
+from zerver.trace.observe import observe_effects
 from zerver_runtime.outcome import Outcome, Success
 from zerver_runtime.reactor.dispatcher import Dispatcher, Scope
 from zerver_runtime.reactor.task_system import TaskSystem
@@ -87,7 +87,7 @@ class Reactor:
             clock=self.loop_clock.now,
             call_later=self.loop_clock.call_later,
             random=lambda: 0.5,
-            observe=effect_observer(self.trace),
+            observe=observe_effects,
         )
         self.engine = ReactorEngine(
             self.tasks,

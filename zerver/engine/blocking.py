@@ -285,12 +285,10 @@ class Exchange:
             self._tickets[place] = ticket
 
     def _settled(self, event: Settled) -> None:
-        trace = self.run.around.trace
-        if trace is not None:
-            place = (event.need, event.effect)
-            trace.record(
-                EventKind.ContinuationEnqueued, self.run.state.request.id, self._engine.clock(), "", *place, None
-            )
+        events = self.run.events
+        if events is not None:
+            now = self._engine.clock()
+            events.append((EventKind.ContinuationEnqueued, now, "", event.need, event.effect, None))
         if self._answer is None:
             advance(self.run, event)  # late: traced and counted
             self._next_in_background()

@@ -149,20 +149,19 @@ class ReactorEngine:
         if now - self._thread_read_ns >= _READING_NS:
             self._thread_read, self._thread_read_ns = self._thread_clock.read(), now
 
-    def overran(self, request_id: str, step: CompiledStep, took_ns: int) -> None:
+    def overran(self, run: Execution, step: CompiledStep, took_ns: int) -> None:
         """A step kept the loop for longer than its budget."""
         (ran, delayed), (now_ran, now_delayed) = self._thread_read, self._thread_clock.read()
         took_ns -= min(now_delayed - delayed, took_ns)  # the machine was busy; that is not the step's doing
         cpu_ns = min(now_ran - ran, took_ns)
-        self.moved_step(request_id, step, self.offloading.ran_inline(_key(step), took_ns, cpu_ns))
+        self.moved_step(run, step, self.offloading.ran_inline(_key(step), took_ns, cpu_ns))
 
-    def moved_step(self, request_id: str, step: CompiledStep, move: Move | None) -> None:
+    def moved_step(self, run: Execution, step: CompiledStep, move: Move | None) -> None:
         """Tell of a step that has a new place, if it has."""
         if move is None:
             return
-        trace = self.around.trace
-        if trace is not None:
-            trace.record(EventKind.StepOffloaded, request_id, self.clock(), step.name, 0, -1, move)
+        if run.events is not None:
+            run.events.append((EventKind.StepOffloaded, self.clock(), step.name, run.need_id, -1, move))
         took, cpu = move.took_ns / 1e6, move.cpu_ns / 1e6
         if move.to == "inline":
             _log.info("step %s runs on the loop again: it keeps within its budget", step.name)
@@ -306,7 +305,7 @@ class Exchange:
         elif type(action) is RunStep:
             self._run_elsewhere(action)
         elif type(action) is StepOverran:
-            self._engine.overran(self.run.state.request.id, action.step, action.took_ns)
+            self._engine.overran(self.run, action.step, action.took_ns)
         elif type(action) is Discard:
             discard(action.body, self._engine.afterwards)
         else:
@@ -377,10 +376,9 @@ class Exchange:
         need, effect = start.need, start.effect
         if self._behind is not None and self._behind == (need, effect):
             self._behind = None
-        trace = self.run.around.trace
-        if trace is not None:
-            request_id = self.run.state.request.id
-            trace.record(EventKind.ContinuationEnqueued, request_id, self._engine.clock(), "", need, effect, None)
+        events = self.run.events
+        if events is not None:
+            events.append((EventKind.ContinuationEnqueued, self._engine.clock(), "", need, effect, None))
         # In its turn, as _put() has it.
         inbox = self._inbox
         if inbox is None:
@@ -439,7 +437,7 @@ class Exchange:
             return
         if engine.mode == "adaptive":
             move = engine.offloading.ran_elsewhere(_key(work.step), result.took_ns, result.cpu_ns)
-            engine.moved_step(self.run.state.request.id, work.step, move)
+            engine.moved_step(self.run, work.step, move)
         self._put(result.value, CONTINUE)
 
     # The end

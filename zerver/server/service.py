@@ -37,7 +37,7 @@ from ..request import Request
 from ..response import Response
 from ..site import Site
 from ..trace.events import Trace
-from ..trace.observe import effect_observer
+from ..trace.observe import observe_effects
 from .assembly import built_in_effectors, compute_workers, policies
 
 __all__ = ["Service"]
@@ -86,7 +86,7 @@ class Service:
             clock=time.monotonic,
             call_later=self._timers.call_later,
             random=random.random,
-            observe=None if trace is None else effect_observer(trace),
+            observe=None if trace is None else observe_effects,
         )
         around = Surroundings(clock=time.monotonic_ns, sources=_RealSources(), render=self.render, trace=trace)
         self.engine: Engine = self._make_engine(around)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import enum
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
-__all__ = ["EventKind", "Trace"]
+from ..request import Request
+
+__all__ = ["Event", "EventKind", "Events", "Record", "Trace"]
 
 
 class EventKind(enum.IntEnum):
@@ -35,12 +37,40 @@ class EventKind(enum.IntEnum):
     ComputeTaskCompleted = 22
 
 
-class Trace(Protocol):
-    """Takes events. Called on the hot path: it must be cheap and must not raise."""
+class Record(NamedTuple):
+    """One event, with the names of its parts. On the hot path it is a plain tuple, which costs a tenth."""
 
-    def record(
-        self, kind: EventKind, request_id: str, at_ns: int, name: str, need: int, effect: int, detail: object
-    ) -> None:
-        """``at_ns``: nanoseconds of the engine's monotonic clock. ``name``: the step or effect. ``need`` counts the
-        request's Needs from 1, ``effect`` is the index in its Need; 0 and -1 where there is none."""
+    kind: EventKind
+    at_ns: int
+    """Nanoseconds of the engine's monotonic clock."""
+    name: str
+    """The step or effect; for ``RequestStart`` the path."""
+    need: int
+    """Counts the request's Needs from 1; 0 where there is none."""
+    effect: int
+    """The index in its Need; -1 where there is none."""
+    detail: object
+    """What else there is to tell; it depends on the kind."""
+
+
+Event: TypeAlias = "Record | tuple[EventKind, int, str, int, int, object]"
+
+
+class Events(Protocol):
+    """The events of one request, in causal order: a list, for one. Appending must be cheap and must not raise; it is
+    done on any thread that works for the request, one at a time."""
+
+    def append(self, event: Event, /) -> object: ...
+
+
+class Trace(Protocol):
+    """Takes the events of all requests. Called on the hot path: it must be cheap and must not raise."""
+
+    def begin(self, request: Request, /) -> Events:
+        """Where to put the events of a request that begins."""
+        ...
+
+    def end(self, request: Request, events: Any, /) -> None:
+        """The request is over: ``RequestEnd`` is among its events. Effects that go on in the background may yet add
+        some."""
         ...

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from zerver_runtime.reactor.dispatcher import Observe
 from zerver_runtime.reactor.effector import Event
 from zerver_runtime.reactor.ticket import Ticket
 
-from .events import EventKind, Trace
+from .events import EventKind
 
-__all__ = ["effect_observer"]
+__all__ = ["observe_effects"]
 
 # An effect that is cancelled is traced by the interpreter, which knows why: in the causal order of the request.
 _KINDS = {
@@ -22,17 +21,12 @@ _KINDS = {
 }  # fmt: skip
 
 
-def effect_observer(trace: Trace) -> Observe:
+def observe_effects(event: Event, ticket: Ticket, at: float, detail: Any, /) -> None:
     """For a dispatcher, whose scopes are owned by an execution, and whose tickets carry a StartEffect or DetachEffect
     as their tag. Tickets without one belong to no request, and leave no trace."""
-
-    def observe(event: Event, ticket: Ticket, at: float, detail: Any, /) -> None:
-        kind = _KINDS.get(event)
-        run: Any = ticket.scope.owner
-        start: Any = ticket.tag
-        if kind is None or run is None or start is None:
-            return
-        effect = start.what
-        trace.record(kind, run.state.request.id, int(at * 1e9), effect.label, start.need, start.effect, detail)
-
-    return observe
+    kind = _KINDS.get(event)
+    run: Any = ticket.scope.owner
+    start: Any = ticket.tag
+    if kind is None or run is None or start is None or run.events is None:
+        return
+    run.events.append((kind, int(at * 1e9), start.what.label, start.need, start.effect, detail))
