@@ -139,9 +139,16 @@ class _Route(Generic[T]):
         plain = all(kind in (Kind.LITERAL, Kind.TYPED, Kind.STR) for kind in parsed.kinds)
         self.texts: Callable[[list[str]], list[str] | None] | None = None if plain else parsed.texts
         places = [i for i, s in enumerate(parsed.segments) if not isinstance(s, str)] if plain else None
-        # Plain tuples: they unpack faster than anything with names.
-        self.parameters: tuple[tuple[int, str, Callable[[str], object | None], Callable[[str], Any]], ...] = tuple(
-            (places[i] if places else i, parameter.name, parameter.fullmatch, parameter.convert)
+        # Plain tuples: they unpack faster than anything with names. No fullmatch: a whole segment, which only must not
+        # be empty, is the value as it is.
+        self.parameters: tuple[tuple[int, str, Callable[[str], object | None] | None, Callable[[str], Any]], ...]
+        self.parameters = tuple(
+            (
+                places[i] if places else i,
+                parameter.name,
+                None if plain and parameter.kind is Kind.STR else parameter.fullmatch,
+                parameter.convert,
+            )
             for i, parameter in enumerate(parsed.parameters)
         )
 
@@ -215,6 +222,11 @@ class _Table(Generic[T]):
                 params: dict[str, Any] = {}
                 for index, name, fullmatch, convert in route.parameters:
                     text = texts[index]
+                    if fullmatch is None:
+                        if not text:
+                            break
+                        params[name] = text
+                        continue
                     if fullmatch(text) is None:
                         break
                     try:
