@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import logging
 import re
@@ -20,6 +21,7 @@ import zerver
 from zerver.cli.commands import cli
 from zerver.cli.project import ProjectError, new_project
 from zerver.cli.reload import changed_files, snapshot
+from zerver.cli.serve import plain_serve, serve
 from zerver.cli.target import TargetError, load_app
 from zerver.config import ServerConfig
 from zerver.server.app_traceback import app_traceback, first_app_line
@@ -329,8 +331,15 @@ def test_graph_of_an_unknown_route_lists_the_routes(shop: Path) -> None:
 def test_check_of_a_good_app_exits_with_0_and_says_what_is_per_process(shop: Path) -> None:
     result = run("check", "shop:app")
     assert result.exit_code == 0
-    assert "note: the reactor engine serves from one process, without a Node" in result.stdout
+    assert "note: 'zerver serve' forks a scheduler for each CPU from a Node. " in result.stdout
     assert result.stdout.endswith("shop:app: 0 error(s), 0 warning(s)\n")
+
+
+def test_check_says_what_processes_the_settings_mean(shop: Path) -> None:
+    (shop / "config.json").write_text('{"schedulers": {"performance": 3}}')
+    assert "note: 'zerver serve' forks 3 scheduler(s) from a Node. " in run("check", "shop:app").stdout
+    (shop / "config.json").write_text('{"reactor": {"enabled": false}}')
+    assert "note: the blocking engine serves from one process, without a Node. " in run("check", "shop:app").stdout
 
 
 def test_check_lists_errors_and_exits_with_1(shop: Path) -> None:
@@ -371,6 +380,36 @@ def test_wrong_settings_end_the_start_with_one_message(
     monkeypatch.setenv("ZERVER_DEBUG", "0")
     result = run(command, "shop:app", *arguments)
     assert (result.exit_code, result.stderr) == (1, f"zerver: {message}\n")
+
+
+def test_a_plain_serve_is_read_as_typer_reads_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[tuple[object, ...]] = []
+    monkeypatch.setattr("zerver.cli.commands.serve_app", lambda *given: called.append(given))
+    names = [parameter.name for parameter in typer.main.get_command(cli).commands["serve"].params]  # type: ignore[attr-defined]
+    assert names == [*inspect.signature(serve).parameters]
+    values = {"port": "80", "schedulers": "2", "fd": "3"}
+    flags = [f"--{name}={values.get(name, 'x')}" for name in names[1:]]
+    for options in ([], *([flag] for flag in flags), flags):
+        for arguments in (
+            ["serve", "shop:app", *options],
+            ["serve", *" ".join(options).replace("=", " ").split(), "shop"],
+        ):
+            assert run(*arguments).exit_code == 0
+            plain = plain_serve(arguments)
+            assert plain is not None
+            assert called.pop() == tuple(plain.get(name) for name in names)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "", "dev a", "serve", "serve --help", "serve a --help", "serve a b", "serve a --prot 1", "serve a --port",
+        "serve a --port x", "serve a --port=", "serve a --port -1", "serve a --port ٣", "serve a --port 1 --port 2",
+        "serve a --host --port 1", "serve -- a", "--version serve a", "serve --target a", "serve a --target b",
+    ],
+)  # fmt: skip
+def test_what_typer_has_to_say_something_about_is_left_to_it(arguments: str) -> None:
+    assert plain_serve(arguments.split()) is None
 
 
 # zerver new

@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from .. import __version__
-from ..config import Config, engine_enabled, load_config
-from ..error import AppError, ZerverError
+from ..config import Config, load_config
+from ..error import AppError
+from .serve import configured, flags, load, readable_errors
+from .serve import serve as serve_app
 
 __all__ = ["cli"]
 
@@ -72,25 +73,7 @@ def serve(
     fd: Annotated[int | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Serve an app until SIGTERM or SIGINT. SIGHUP reloads it."""
-
-    def read() -> Config:
-        return load_config(config, overrides=flags)
-
-    with _readable_errors():
-        flags = _flags(host, port, uds, schedulers, engine)
-        settings = _log_as_configured(read())
-        if settings.reactor.engine == "reactor":
-            from ..server.node_boot import serve_node
-
-            serve_node(lambda: (_load(target), _log_as_configured(read())), settings, fd=fd)
-            return
-        app = _load(target)
-        app.site()
-        from ..server.listener import inherit, open_listener
-        from ..server.one_process import serve_in_one_process
-
-        server = settings.server
-        serve_in_one_process(app, settings, open_listener(server) if fd is None else inherit(fd, server))
+    serve_app(target, host, port, uds, schedulers, engine, config, fd)
 
 
 @cli.command()
@@ -119,13 +102,13 @@ def dev(
     command = [sys.executable, "-m", "zerver", "serve", target]
     for name, value in given.items():
         command += [name, str(value)] if value is not None else []
-    with _readable_errors():
-        flags = _flags(host, port, uds, schedulers, engine)
+    with readable_errors():
+        overrides = flags(host, port, uds, schedulers, engine)
         supervise(
             command,
-            _log_as_configured(load_config(config, overrides=flags)),
+            configured(config, overrides),
             look=lambda: snapshot(os.getcwd(), [named] if named else []),
-            configured=lambda: load_config(config, overrides=flags),
+            configured=lambda: load_config(config, overrides=overrides),
         )
 
 
@@ -134,8 +117,8 @@ def routes(target: Target) -> None:
     """List an app's routes with their steps, and mounts."""
     from .route_table import route_table
 
-    with _readable_errors():
-        _show(route_table(_load(target).site(), _width()))
+    with readable_errors():
+        _show(route_table(load(target).site(), _width()))
 
 
 @cli.command()
@@ -144,14 +127,10 @@ def check(target: Target, config: ConfigPath = None) -> None:
 
     Exits with 1 where the app could not start.
     """
-    with _readable_errors():
-        report = _load(target).check()
+    with readable_errors():
+        report = load(target).check()
         _show([f"error: {text}" for text in report.errors] + [f"warning: {text}" for text in report.warnings])
-        engine = load_config(config).reactor.engine
-        _show([
-            f"note: the {engine} engine serves from one process, without a Node. Thread pools, circuit breakers and "
-            "bulkheads are counted in each process: a second one has its own."
-        ])  # fmt: skip
+        _show([f"note: {_deployment(load_config(config))}"])
         typer.echo(f"{target}: {len(report.errors)} error(s), {len(report.warnings)} warning(s)")
         if report.errors:
             raise typer.Exit(1)
@@ -168,8 +147,8 @@ def graph(
     """Show each route's steps, slots and continuations."""
     from .pipeline_graph import pipeline_graph
 
-    with _readable_errors():
-        found = _load(target).site().router.routes()
+    with readable_errors():
+        found = load(target).site().router.routes()
         wanted = [one for one in found if route in (None, one[1], f"{one[0]} {one[1]}")]
         if route is not None and not wanted:
             known = "".join(f"\n  {method} {path}" for method, path, _ in found)
@@ -183,7 +162,7 @@ def new(name: Annotated[str, typer.Argument(metavar="NAME", help="The folder to 
     """Make a small project that runs, with a test."""
     from .project import new_project
 
-    with _readable_errors():
+    with readable_errors():
         for path in new_project(name, Path()):
             typer.echo(f"made {path}")
     _show([
@@ -199,40 +178,19 @@ def version() -> None:
     _version(True)
 
 
-def _flags(
-    host: str | None, port: int | None, uds: str | None, schedulers: int | None, engine: str | None
-) -> dict[str, Any]:
-    """The settings that flags give."""
-    server = {name: value for name, value in (("host", host), ("port", port), ("uds", uds)) if value is not None}
-    flags: dict[str, Any] = {"server": server}
-    if schedulers is not None:
-        flags["schedulers"] = {"performance": schedulers}
-    if engine is not None:
-        flags["reactor"] = {"enabled": engine_enabled(engine, "--engine")}
-    return flags
-
-
-def _log_as_configured(settings: Config) -> Config:
-    from ..server.log import configure_logging
-
-    configure_logging(settings.server.log_level)
-    return settings
-
-
-def _load(target: str) -> Any:
-    from .target import load_app
-
-    return load_app(target)
-
-
-@contextmanager
-def _readable_errors() -> Iterator[None]:
-    """What can go wrong at the start, as one message and exit code 1. Anything else is a bug, with its traceback."""
-    try:
-        yield
-    except ZerverError as problem:
-        typer.echo(f"zerver: {problem}", err=True)
-        raise typer.Exit(1) from None
+def _deployment(config: Config) -> str:
+    """The processes that these settings mean."""
+    if config.reactor.engine == "blocking":
+        return (
+            "the blocking engine serves from one process, without a Node. Thread pools, circuit breakers and bulkheads "
+            "are counted in each process: a second one has its own."
+        )
+    count = config.schedulers.performance
+    return (
+        f"'zerver serve' forks {'a scheduler for each CPU' if count is None else f'{count} scheduler(s)'} from a Node. "
+        "Each runs the app and its lifespan, and counts thread pools, circuit breakers and bulkheads by itself. Under "
+        "another ASGI server the app runs in that one process, without a Node."
+    )
 
 
 def _show(lines: Iterable[str]) -> None:
