@@ -441,11 +441,12 @@ row(
 )  # fmt: skip
 row(
     "a detached effect is performed although the Need fails",
-    needing(own("a", kind=CONFLICT), own("b", 2, required=False), own("c"), join="all_required", detach=True),
+    needing(
+        own("a", kind=CONFLICT), own("b", 2, required=False), own("c", held=True), join="all_required", detach=True
+    ),
     order=("a", "b"),
     expects=(problem(CONFLICT, "a"),),
     log={"blocking": "+a +b", "reactor": "+a +b +c -c"},
-    engines=("blocking",),
 )
 row(
     "a detached effect is performed although the Need fails, before it has begun",
