@@ -9,50 +9,69 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
+import uvloop
 from effector_conformance import Probe, until
 from raw_upstream import RawUpstream
 
 from zerver.effect import Effect
 from zerver.effect_results import interpret
 from zerver.effectors.http import HttpEffector
+from zerver.effectors.http_aiohttp import AiohttpEffector
+from zerver.effectors.http_client import LeanHttpEffector
 from zerver.effects import http
 from zerver.effects.http import HttpResult
 from zerver.error import Error, ErrorKind
 from zerver_runtime.outcome import Failure, Outcome, Success
 
-Check = Callable[[RawUpstream, HttpEffector], Awaitable[None]]
+Driver = LeanHttpEffector | AiohttpEffector
+DRIVERS: dict[str, Callable[..., Driver]] = {"lean": LeanHttpEffector, "aiohttp": AiohttpEffector}
+LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+Check = Callable[[RawUpstream, Driver], Awaitable[None]]
 
 
-def run(check: Check, **options: Any) -> None:
-    async def main() -> None:
-        async with RawUpstream() as upstream:
-            effector = HttpEffector(**options)
-            try:
-                await check(upstream, effector)
-            finally:
-                await effector.close()
-            await until(lambda: upstream.open == 0, "a connection is left open")
+class Run(Protocol):
+    """Runs a check with an upstream and a driver, and sees that no connection is left."""
 
-    asyncio.run(main())
+    def __call__(self, check: Check, /, **options: Any) -> None: ...
 
 
-async def outcome(effector: HttpEffector, effect: Effect[Any]) -> Outcome:
+@pytest.fixture(params=[(driver, loop) for driver in DRIVERS for loop in LOOPS], ids="-".join)
+def run(request: pytest.FixtureRequest) -> Run:
+    driver, loop = request.param
+
+    def run(check: Check, /, **options: Any) -> None:
+        async def main() -> None:
+            async with RawUpstream() as upstream:
+                effector = DRIVERS[driver](**options)
+                try:
+                    await check(upstream, effector)
+                finally:
+                    await effector.close()
+                await until(lambda: upstream.open == 0, "a connection is left open")
+
+        with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
+            runner.run(main())
+
+    return run
+
+
+async def outcome(effector: Driver, effect: Effect[Any]) -> Outcome:
     raw = await Probe(effector, effect).settled()
     return interpret(effect, raw.value, time.time) if isinstance(raw, Success) else raw
 
 
-async def failure(effector: HttpEffector, effect: Effect[Any]) -> tuple[Failure, Error]:
+async def failure(effector: Driver, effect: Effect[Any]) -> tuple[Failure, Error]:
     failed = await outcome(effector, effect)
     assert isinstance(failed, Failure), failed
     assert isinstance(failed.error, Error)
     return failed, failed.error
 
 
-def test_an_answer_comes_raw_with_status_headers_and_body() -> None:
-    async def check(upstream: RawUpstream, effector: HttpEffector) -> None:
+def test_an_answer_comes_raw_with_status_headers_and_body(run: Run) -> None:
+    async def check(upstream: RawUpstream, effector: Driver) -> None:
         raw = await Probe(effector, http.get(upstream.url("/x"))).settled()
         headers = (("x-name", "a"), ("x-name", "bé"), ("content-length", "8"))
         assert raw == Success(HttpResult(200, headers, b'{"a": 1}'))
@@ -62,8 +81,8 @@ def test_an_answer_comes_raw_with_status_headers_and_body() -> None:
     run(check)
 
 
-def test_a_request_is_sent_as_it_was_described_and_nothing_is_added_but_the_necessary() -> None:
-    async def check(upstream: RawUpstream, effector: HttpEffector) -> None:
+def test_a_request_is_sent_as_it_was_described_and_nothing_is_added_but_the_necessary(run: Run) -> None:
+    async def check(upstream: RawUpstream, effector: Driver) -> None:
         await outcome(effector, http.get(upstream.url("/a b/%2F?q=1"), params={"x": "é&"}))
         await outcome(effector, http.post(upstream.url("/p"), json={"a": 1}, headers={"X-Mine": "y"}, idem="k-1"))
         await outcome(effector, http.post(upstream.url("/p")))
@@ -84,8 +103,8 @@ def test_a_request_is_sent_as_it_was_described_and_nothing_is_added_but_the_nece
     run(check)
 
 
-def test_an_effects_own_headers_win() -> None:
-    async def check(upstream: RawUpstream, effector: HttpEffector) -> None:
+def test_an_effects_own_headers_win(run: Run) -> None:
+    async def check(upstream: RawUpstream, effector: Driver) -> None:
         await outcome(
             effector, http.get(upstream.url("/"), headers={"User-Agent": "mine", "Host": "b", "Accept": "text/x"})
         )
@@ -95,8 +114,8 @@ def test_an_effects_own_headers_win() -> None:
     run(check)
 
 
-def test_a_connection_is_kept_for_the_next_request() -> None:
-    async def check(upstream: RawUpstream, effector: HttpEffector) -> None:
+def test_a_connection_is_kept_for_the_next_request(run: Run) -> None:
+    async def check(upstream: RawUpstream, effector: Driver) -> None:
         for _ in range(5):
             assert isinstance(await outcome(effector, http.get(upstream.url("/chunked"), as_=str)), Success)
         assert upstream.connections == 1
@@ -104,10 +123,10 @@ def test_a_connection_is_kept_for_the_next_request() -> None:
     run(check)
 
 
-def test_more_than_a_hundred_may_be_in_flight() -> None:
+def test_more_than_a_hundred_may_be_in_flight(run: Run) -> None:
     """The bulkhead says how many; the client has no limit of its own."""
 
-    async def check(upstream: RawUpstream, effector: HttpEffector) -> None:
+    async def check(upstream: RawUpstream, effector: Driver) -> None:
         probes = [Probe(effector, http.get(upstream.url("/hang"))) for _ in range(130)]
         await until(lambda: len(upstream.requests) == 130)
         assert not any(probe.outcomes for probe in probes)
@@ -115,8 +134,8 @@ def test_more_than_a_hundred_may_be_in_flight() -> None:
     run(check)
 
 
-def test_redirects_are_not_followed_and_cookies_not_kept() -> None:
-    async def check(upstream: RawUpstream, effector: HttpEffector) -> None:
+def test_redirects_are_not_followed_and_cookies_not_kept(run: Run) -> None:
+    async def check(upstream: RawUpstream, effector: Driver) -> None:
         answer = await outcome(effector, http.get(upstream.url("/redirect")))
         assert isinstance(answer, Success)
         assert isinstance(answer.value, HttpResult)
@@ -130,18 +149,18 @@ def test_redirects_are_not_followed_and_cookies_not_kept() -> None:
     run(check)
 
 
-def test_proxies_of_the_environment_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_proxies_of_the_environment_are_not_used(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
 
-    async def check(upstream: RawUpstream, effector: HttpEffector) -> None:
+    async def check(upstream: RawUpstream, effector: Driver) -> None:
         assert isinstance(await outcome(effector, http.get(upstream.url("/"))), Success)
 
     run(check)
 
 
-def test_head_has_no_body_whatever_it_announces() -> None:
-    async def check(upstream: RawUpstream, effector: HttpEffector) -> None:
+def test_head_has_no_body_whatever_it_announces(run: Run) -> None:
+    async def check(upstream: RawUpstream, effector: Driver) -> None:
         for _ in range(2):
             answer = await outcome(effector, http.head(upstream.url("/head")))
             assert isinstance(answer, Success)
@@ -158,8 +177,8 @@ def test_head_has_no_body_whatever_it_announces() -> None:
         "/endless/head",
     ],
 )  # fmt: skip
-def test_a_broken_connection_or_answer_is_the_upstreams_fault_and_worth_a_retry(path: str) -> None:
-    async def check(upstream: RawUpstream, effector: HttpEffector) -> None:
+def test_a_broken_connection_or_answer_is_the_upstreams_fault_and_worth_a_retry(run: Run, path: str) -> None:
+    async def check(upstream: RawUpstream, effector: Driver) -> None:
         failed, error = await failure(effector, http.get(upstream.url(path), as_=bytes))
         assert (error.kind, failed.retryable) == (ErrorKind.UPSTREAM_UNAVAILABLE, True)
         assert error.what.startswith("http.get: ")
@@ -169,8 +188,8 @@ def test_a_broken_connection_or_answer_is_the_upstreams_fault_and_worth_a_retry(
     run(check)
 
 
-def test_what_comes_after_the_announced_length_is_not_part_of_the_answer() -> None:
-    async def check(upstream: RawUpstream, effector: HttpEffector) -> None:
+def test_what_comes_after_the_announced_length_is_not_part_of_the_answer(run: Run) -> None:
+    async def check(upstream: RawUpstream, effector: Driver) -> None:
         surplus = await outcome(effector, http.get(upstream.url("/long"), as_=bytes))
         assert isinstance(surplus, Failure) or surplus == Success(b"{}")
         assert await outcome(effector, http.get(upstream.url("/"), as_=bytes)) == Success(b'{"a": 1}')
@@ -178,16 +197,16 @@ def test_what_comes_after_the_announced_length_is_not_part_of_the_answer() -> No
     run(check)
 
 
-def test_nobody_listening_is_the_upstreams_fault_and_worth_a_retry() -> None:
-    async def check(upstream: RawUpstream, effector: HttpEffector) -> None:
+def test_nobody_listening_is_the_upstreams_fault_and_worth_a_retry(run: Run) -> None:
+    async def check(upstream: RawUpstream, effector: Driver) -> None:
         failed, error = await failure(effector, http.get("http://127.0.0.1:1/"))
         assert (error.kind, failed.retryable) == (ErrorKind.UPSTREAM_UNAVAILABLE, True)
 
     run(check)
 
 
-def test_a_host_that_cannot_exist_is_not_worth_one() -> None:
-    async def check(upstream: RawUpstream, effector: HttpEffector) -> None:
+def test_a_host_that_cannot_exist_is_not_worth_one(run: Run) -> None:
+    async def check(upstream: RawUpstream, effector: Driver) -> None:
         failed, error = await failure(effector, http.get("http://a..b/"))
         assert (error.kind, failed.retryable) == (ErrorKind.UPSTREAM_UNAVAILABLE, False)
 
@@ -195,8 +214,8 @@ def test_a_host_that_cannot_exist_is_not_worth_one() -> None:
 
 
 @pytest.mark.parametrize("path", ["/endless", "/bomb"])
-def test_a_body_that_is_too_large_is_given_up_and_not_tried_again(path: str) -> None:
-    async def check(upstream: RawUpstream, effector: HttpEffector) -> None:
+def test_a_body_that_is_too_large_is_given_up_and_not_tried_again(run: Run, path: str) -> None:
+    async def check(upstream: RawUpstream, effector: Driver) -> None:
         failed, error = await failure(effector, http.get(upstream.url(path)))
         assert (error.kind, failed.retryable) == (ErrorKind.UPSTREAM_UNAVAILABLE, False)
         assert "larger than 100000 bytes" in error.what
@@ -204,15 +223,15 @@ def test_a_body_that_is_too_large_is_given_up_and_not_tried_again(path: str) -> 
     run(check, max_body_bytes=100_000)
 
 
-def test_a_body_of_just_the_largest_size_is_taken() -> None:
-    async def check(upstream: RawUpstream, effector: HttpEffector) -> None:
+def test_a_body_of_just_the_largest_size_is_taken(run: Run) -> None:
+    async def check(upstream: RawUpstream, effector: Driver) -> None:
         assert await outcome(effector, http.get(upstream.url("/"), as_=bytes)) == Success(b'{"a": 1}')
 
     run(check, max_body_bytes=8)
 
 
-def test_compressed_bodies_are_decompressed() -> None:
-    async def check(upstream: RawUpstream, effector: HttpEffector) -> None:
+def test_compressed_bodies_are_decompressed(run: Run) -> None:
+    async def check(upstream: RawUpstream, effector: Driver) -> None:
         answer = await outcome(effector, http.get(upstream.url("/bomb"), as_=bytes))
         assert isinstance(answer, Success)
         assert answer.value == bytes(2_000_000)
@@ -221,8 +240,8 @@ def test_compressed_bodies_are_decompressed() -> None:
 
 
 @pytest.mark.parametrize(("status", "retryable"), [(404, False), (429, True), (500, False), (503, True)])
-def test_a_status_is_judged_with_its_retry_after(status: int, retryable: bool) -> None:
-    async def check(upstream: RawUpstream, effector: HttpEffector) -> None:
+def test_a_status_is_judged_with_its_retry_after(run: Run, status: int, retryable: bool) -> None:
+    async def check(upstream: RawUpstream, effector: Driver) -> None:
         failed, error = await failure(effector, http.get(upstream.url(f"/status/{status}")))
         assert error.detail == {"status": status}
         assert (failed.retryable, failed.retry_after) == (retryable, 7.0 if retryable else None)
@@ -231,8 +250,8 @@ def test_a_status_is_judged_with_its_retry_after(status: int, retryable: bool) -
 
 
 @pytest.mark.parametrize("path", ["/hang", "/drip", "/endless"])
-def test_cancelling_closes_the_connection(path: str) -> None:
-    async def check(upstream: RawUpstream, effector: HttpEffector) -> None:
+def test_cancelling_closes_the_connection(run: Run, path: str) -> None:
+    async def check(upstream: RawUpstream, effector: Driver) -> None:
         probe = Probe(effector, http.get(upstream.url(path)))
         await until(lambda: upstream.requests)
         assert probe.cancel is not None
@@ -281,28 +300,30 @@ def test_a_certificate_that_cannot_be_verified_is_refused_and_one_that_can_is_ta
     asyncio.run(main())
 
 
-def test_a_server_that_speaks_no_tls_is_the_upstreams_fault() -> None:
-    async def check(upstream: RawUpstream, effector: HttpEffector) -> None:
+def test_a_server_that_speaks_no_tls_is_the_upstreams_fault(run: Run) -> None:
+    async def check(upstream: RawUpstream, effector: Driver) -> None:
         failed, error = await failure(effector, http.get(f"https://127.0.0.1:{upstream.port}/"))
         assert (error.kind, failed.retryable) == (ErrorKind.UPSTREAM_UNAVAILABLE, True)
 
     run(check)
 
 
-def test_aiohttp_is_imported_when_it_is_needed_and_not_before() -> None:
+def test_aiohttp_is_imported_when_an_effect_needs_it_and_not_before() -> None:
     program = (
         "import asyncio, sys\n"
         "from zerver.effectors.http import HttpEffector\n"
         "from zerver.effects import http\n"
-        "assert 'aiohttp' not in sys.modules\n"
         "async def main():\n"
         "    effector = HttpEffector()\n"
-        "    await effector.open()\n"
-        "    settled = asyncio.get_running_loop().create_future()\n"
-        "    effector.start(http.get('http://127.0.0.1:1/'), settled.set_result)\n"
-        "    assert type(await settled).__name__ == 'Failure'\n"
+        "    async def failed(effect):\n"
+        "        settled = asyncio.get_running_loop().create_future()\n"
+        "        effector.start(effect, settled.set_result)\n"
+        "        return type(await settled).__name__ == 'Failure'\n"
+        "    assert await failed(http.post('http://127.0.0.1:1/', json={}, headers={'X-A': 'b'}))\n"
+        "    assert 'aiohttp' not in sys.modules\n"
+        "    assert await failed(http.get('http://127.0.0.1:1/', headers={'Accept-Encoding': 'deflate'}))\n"
+        "    assert 'aiohttp' in sys.modules\n"
         "    await effector.close()\n"
         "asyncio.run(main())\n"
-        "assert 'aiohttp' in sys.modules\n"
     )
     subprocess.run([sys.executable, "-W", "error", "-c", program], check=True, timeout=20)

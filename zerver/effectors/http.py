@@ -1,136 +1,125 @@
-"""Performs ``http`` effects with aiohttp, over kept-alive connections."""
+"""Performs ``http`` effects: with the lean client, and with aiohttp what that does not do."""
 
 from __future__ import annotations
 
-import importlib
-import logging
 import ssl
-import sys
-import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeAlias
 
-from zerver_runtime.outcome import Failure
+import msgspec
+
+from zerver_runtime.outcome import Outcome, Success
 
 from ..effect import Effect
 from ..effects.http import HttpRequest, HttpResult
-from ..error import Error, ErrorKind
-from .base import AsyncEffector, Done
+from .base import Done
+from .http_aiohttp import AiohttpEffector
+from .http_client import LeanHttpEffector
+from .http_client.request import fits
+from .http_failure import unavailable
+from .http_redirect import NoRedirect, redirected
 
-if TYPE_CHECKING:
-    import aiohttp
+__all__ = ["HttpEffector", "TraceParent"]
 
-__all__ = ["HttpEffector"]
-
-_log = logging.getLogger("zerver.effects")
-
-# Headers that aiohttp would make up.
-_NOT_OURS = ("Content-Type", "User-Agent")
+TraceParent: TypeAlias = Callable[[Effect[Any]], str | None]
+"""Gives the ``traceparent`` (W3C Trace Context) that an attempt at this effect is to carry, or None. Called within
+``start``; what the effect brings itself wins."""
 
 
 class HttpEffector:
-    """The session comes with the first effect. Redirects are not followed, cookies are
-    not kept, proxies of the environment are not used.
+    """aiohttp is imported when the first effect comes that needs it.
 
-    :param max_body_bytes: the largest body of an answer that is accepted, after decompression.
+    :param max_body_bytes: the largest body of an answer that is accepted, before and after decompression.
     :param tls: how certificates are verified; default: against those that the system trusts.
+    :param proxies: use the proxies that the environment names (``HTTP_PROXY`` and so on). All goes to aiohttp then.
     """
 
-    def __init__(self, *, max_body_bytes: int = 8 * 1024 * 1024, tls: ssl.SSLContext | None = None) -> None:
-        self._max_body_bytes = max_body_bytes
-        self._tls = tls
-        self._session: aiohttp.ClientSession | None = None
-        self._attempts = AsyncEffector(self._perform, close=self._close)
-
-    async def open(self) -> None:
-        """Begin to import aiohttp, on a thread: it takes longer than a boot should, or a first effect may."""
-        if "aiohttp" not in sys.modules:
-            threading.Thread(
-                target=importlib.import_module, args=("aiohttp",), name="zerver-import", daemon=True
-            ).start()
+    def __init__(
+        self,
+        *,
+        max_body_bytes: int = 8 * 1024 * 1024,
+        tls: ssl.SSLContext | None = None,
+        proxies: bool = False,
+        traceparent: TraceParent | None = None,
+    ) -> None:
+        self._lean = LeanHttpEffector(max_body_bytes=max_body_bytes, tls=tls)
+        self._full = AiohttpEffector(max_body_bytes=max_body_bytes, tls=tls, proxies=proxies)
+        self._proxies = proxies
+        self._traceparent = traceparent
 
     def start(self, effect: Effect[Any], done: Done, /) -> Callable[[], object] | None:
-        return self._attempts.start(effect, done)
+        request: HttpRequest = effect.args
+        if self._traceparent is not None:
+            effect = _traced(effect, self._traceparent(effect))
+        if request.redirects:
+            following = _Following(self._start, effect, done)
+            following.go()
+            return following.cancel
+        return self._start(effect, done)
 
     async def close(self) -> None:
         """Cancel what is in flight and close all connections."""
-        await self._attempts.close()
-
-    async def _close(self) -> None:
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
-
-    async def _perform(self, effect: Effect[Any]) -> HttpResult | Failure:
-        import aiohttp
-        import yarl
-
-        session = self._session
-        if session is None:
-            session = self._session = _session(self._tls)
-        request: HttpRequest = effect.args
         try:
-            async with session.request(
-                request.method,
-                yarl.URL(request.url, encoded=True),
-                headers=request.headers,
-                data=request.body,
-                allow_redirects=False,
-            ) as answer:
-                body = await self._body(answer)
-                if body is None:
-                    return _unavailable(
-                        effect, f"the answer is larger than {self._max_body_bytes} bytes", retryable=False
-                    )
-                return HttpResult(answer.status, _headers(answer), body)
-        except aiohttp.ClientConnectorCertificateError as problem:
-            return _unavailable(effect, "its certificate cannot be verified", problem, retryable=False)
-        except aiohttp.ClientSSLError as problem:
-            return _unavailable(effect, "no TLS connection", problem)
-        except aiohttp.ClientConnectorError as problem:
-            return _unavailable(effect, "no connection", problem)
-        except aiohttp.ClientConnectionError as problem:
-            return _unavailable(effect, "the connection broke", problem)
-        except UnicodeError as problem:  # of the resolver: an empty or overlong label
-            return _unavailable(effect, "there can be no such host", problem, retryable=False)
-        except (aiohttp.ClientPayloadError, aiohttp.ClientResponseError) as problem:
-            return _unavailable(effect, "the answer is not valid HTTP", problem)
+            await self._lean.close()
+        finally:
+            await self._full.close()
 
-    async def _body(self, answer: aiohttp.ClientResponse) -> bytes | None:
-        """The body, or ``None`` when it is too large."""
-        chunks: list[bytes] = []
-        size = 0
-        async for chunk in answer.content.iter_any():
-            size += len(chunk)
-            if size > self._max_body_bytes:
-                return None
-            chunks.append(chunk)
-        return b"".join(chunks)
+    def _start(self, effect: Effect[Any], done: Done, /) -> Callable[[], object] | None:
+        if self._proxies or not fits(effect.args):
+            return self._full.start(effect, done)
+        return self._lean.start(effect, done)
 
     def __repr__(self) -> str:
-        return f"<HttpEffector: {self._attempts!r}>"
+        return f"<HttpEffector: {self._lean!r}, {self._full!r}>"
 
 
-def _session(tls: ssl.SSLContext | None) -> aiohttp.ClientSession:
-    import aiohttp
-
-    return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, ssl=True if tls is None else tls),  # bulkheads limit
-        timeout=aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None),  # from above
-        cookie_jar=aiohttp.DummyCookieJar(),
-        skip_auto_headers=_NOT_OURS,
-        headers={"User-Agent": "zerver"},
-        trust_env=False,
-    )
+def _traced(effect: Effect[Any], value: str | None) -> Effect[Any]:
+    request: HttpRequest = effect.args
+    if value is None or any(name == "traceparent" for name, _ in request.headers):
+        return effect
+    headers = (*request.headers, ("traceparent", value))
+    return msgspec.structs.replace(effect, args=msgspec.structs.replace(request, headers=headers))
 
 
-def _headers(answer: aiohttp.ClientResponse) -> tuple[tuple[str, str], ...]:
-    return tuple([(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in answer.raw_headers])
+class _Following:
+    """One attempt at an effect whose redirects are followed: one request after another."""
 
+    __slots__ = ("_cancel", "_cancelled", "_done", "_effect", "_left", "_start")
 
-def _unavailable(
-    effect: Effect[Any], what: str, problem: BaseException | None = None, retryable: bool = True
-) -> Failure:
-    """The client learns what went wrong; where, and what the exception said, is for the log."""
-    _log.info("%s (%s): %s: %r", effect.label, effect.target, what, problem)
-    return Failure(Error(ErrorKind.UPSTREAM_UNAVAILABLE, f"{effect.label}: {what}"), retryable=retryable)
+    def __init__(
+        self, start: Callable[[Effect[Any], Done], Callable[[], object] | None], effect: Effect[Any], done: Done
+    ) -> None:
+        self._start = start
+        self._effect = effect
+        self._done = done
+        self._left = effect.args.redirects
+        self._cancelled = False
+        self._cancel: Callable[[], object] | None = None
+
+    def go(self) -> None:
+        left, self._cancel = self._left, None
+        cancel = self._start(self._effect, self._settled)
+        if left == self._left:  # else it has been answered already, and the next is under way
+            self._cancel = cancel
+
+    def cancel(self) -> None:
+        self._cancelled = True
+        if self._cancel is not None:
+            self._cancel()
+
+    def _settled(self, outcome: Outcome) -> None:
+        answer = outcome.value if isinstance(outcome, Success) else None
+        if self._cancelled or not isinstance(answer, HttpResult):
+            self._done(outcome)
+            return
+        following = redirected(self._effect.args, answer)
+        if following is None:
+            self._done(outcome)
+        elif isinstance(following, NoRedirect):
+            self._done(unavailable(self._effect, following.why, retryable=False))
+        elif not self._left:
+            self._done(unavailable(self._effect, "too many redirects", retryable=False))
+        else:
+            self._left -= 1
+            self._effect = msgspec.structs.replace(self._effect, args=following)
+            self.go()

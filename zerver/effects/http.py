@@ -2,7 +2,7 @@
 
 Without ``into`` or ``as_`` the value is the whole answer, an :class:`HttpResult`; with ``bytes`` the body, with
 ``str`` the body as text; with any other type the body is decoded from JSON. An answer whose status is not in
-``expect`` is a failure. Redirects are not followed.
+``expect`` is a failure. Redirects are followed as far as ``redirects`` says, and by default not.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ __all__ = [
     "HttpOptions",
     "HttpRequest",
     "HttpResult",
+    "checked_url",
     "delete",
     "get",
     "head",
@@ -69,6 +70,8 @@ class HttpRequest(msgspec.Struct, frozen=True):
     body: bytes | None
     expect: range | frozenset[int]
     """The statuses that are a success."""
+    redirects: int = 0
+    """How many redirects are followed."""
 
 
 class HttpResult(msgspec.Struct, frozen=True):
@@ -108,6 +111,7 @@ class HttpOptions(Options, total=False):
     headers: Mapping[str, str] | None
     params: Mapping[str, Field] | None
     expect: Collection[int]
+    redirects: int
 
 
 class _Verb:
@@ -115,10 +119,13 @@ class _Verb:
 
     ``params`` are added to the query. One of ``json`` (any value with a JSON form), ``form`` (urlencoded) and
     ``body`` (bytes, or text in UTF-8) is sent, with its content type unless ``headers`` has one. ``expect``:
-    the statuses that are a success (default 200 to 399). ``idem`` is sent as the header ``Idempotency-Key``.
+    the statuses that are a success (default 200 to 399). ``redirects``: how many are followed (default none), all
+    within the time-out; never from https to http, and credentials stay with their origin. ``idem`` is sent as the
+    header ``Idempotency-Key``.
 
     :raises DefinitionError: a URL that is not absolute http or https, has user information or control
-        characters; a method or header that cannot be sent; several bodies; an ``expect`` that no status is in.
+        characters; a method or header that cannot be sent; several bodies; an ``expect`` that no status is in;
+        ``redirects`` that are not 0 to 20.
     """
 
     __slots__ = ("_method",)
@@ -262,6 +269,7 @@ def _effect(
     headers: Mapping[str, str] | None = None,
     params: Mapping[str, Field] | None = None,
     expect: Collection[int] = _SUCCESS,
+    redirects: int = 0,
     required: bool = True,
     timeout: float | None = None,
     retry: Retry | None = None,
@@ -269,14 +277,16 @@ def _effect(
     idem: str | None = None,
 ) -> Effect[Any]:
     name = f"http.{method.lower()}"
-    full, target = _url(name, url, params)
+    full, target = checked_url(name, url, params)
     content_type, content = _content(name, method, json, body, form)
     sent = _headers(name, headers, content_type, idem)
+    if redirects.__class__ is not int or not 0 <= redirects <= 20:
+        raise DefinitionError(f"{name}: redirects={redirects!r}; give how many are followed, from 0 to 20")
     return Effect(
         family="http",
         op=method.lower(),
         target=target,
-        args=HttpRequest(method, full, sent, content, _expect(name, expect)),
+        args=HttpRequest(method, full, sent, content, _expect(name, expect), redirects),
         into=into,
         as_=as_,
         timeout=timeout,
@@ -288,8 +298,11 @@ def _effect(
     )
 
 
-def _url(name: str, url: str, params: Mapping[str, Field] | None) -> tuple[str, str]:
-    """The URL as it is sent, and the target that breaker and bulkhead are kept for."""
+def checked_url(name: str, url: str, params: Mapping[str, Field] | None = None) -> tuple[str, str]:
+    """The URL as it is sent, and the target that breaker and bulkhead are kept for.
+
+    :raises DefinitionError: it is not absolute http or https, has user information or control characters, ...
+    """
     if not isinstance(url, str):
         raise DefinitionError(f"{name}: the URL is {type(url).__name__}, not text")
     if _CONTROL.search(url):

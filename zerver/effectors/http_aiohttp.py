@@ -1,0 +1,121 @@
+"""Performs ``http`` effects with aiohttp, over kept-alive connections."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import ssl
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from zerver_runtime.outcome import Failure
+
+from ..effect import Effect
+from ..effects.http import HttpRequest, HttpResult
+from .base import AsyncEffector, Done
+from .http_client.response import NO_HTTP, too_large
+from .http_failure import BAD_CERTIFICATE, BROKEN, NO_CONNECTION, NO_SUCH_HOST, NO_TLS, unavailable
+
+if TYPE_CHECKING:
+    import aiohttp
+
+__all__ = ["AiohttpEffector"]
+
+# Headers that aiohttp would make up.
+_NOT_OURS = ("Content-Type", "User-Agent")
+
+
+class AiohttpEffector:
+    """aiohttp and the session come with the first effect. Redirects are not followed, cookies are not kept.
+
+    :param max_body_bytes: the largest body of an answer that is accepted, after decompression.
+    :param tls: how certificates are verified; default: against those that the system trusts.
+    :param proxies: use those that the environment names.
+    """
+
+    def __init__(
+        self, *, max_body_bytes: int = 8 * 1024 * 1024, tls: ssl.SSLContext | None = None, proxies: bool = False
+    ) -> None:
+        self._max_body_bytes = max_body_bytes
+        self._tls = tls
+        self._proxies = proxies
+        self._session: aiohttp.ClientSession | None = None
+        self._attempts = AsyncEffector(self._perform, close=self._close)
+
+    def start(self, effect: Effect[Any], done: Done, /) -> Callable[[], object] | None:
+        return self._attempts.start(effect, done)
+
+    async def close(self) -> None:
+        """Cancel what is in flight and close all connections."""
+        await self._attempts.close()
+
+    async def _close(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    async def _perform(self, effect: Effect[Any]) -> HttpResult | Failure:
+        if self._session is None:  # the import takes longer than a loop may stand still
+            await asyncio.get_running_loop().run_in_executor(None, importlib.import_module, "aiohttp")
+        import aiohttp
+        import yarl
+
+        session = self._session
+        if session is None:
+            session = self._session = _session(self._tls, self._proxies)
+        request: HttpRequest = effect.args
+        try:
+            async with session.request(
+                request.method,
+                yarl.URL(request.url, encoded=True),
+                headers=request.headers,
+                data=request.body,
+                allow_redirects=False,
+            ) as answer:
+                body = await self._body(answer)
+                if body is None:
+                    return unavailable(effect, too_large(self._max_body_bytes), retryable=False)
+                return HttpResult(answer.status, _headers(answer), body)
+        except aiohttp.ClientConnectorCertificateError as problem:
+            return unavailable(effect, BAD_CERTIFICATE, problem, retryable=False)
+        except aiohttp.ClientSSLError as problem:
+            return unavailable(effect, NO_TLS, problem)
+        except aiohttp.ClientConnectorError as problem:
+            return unavailable(effect, NO_CONNECTION, problem)
+        except aiohttp.ClientConnectionError as problem:
+            return unavailable(effect, BROKEN, problem)
+        except UnicodeError as problem:  # of the resolver: an empty or overlong label
+            return unavailable(effect, NO_SUCH_HOST, problem, retryable=False)
+        except (aiohttp.ClientPayloadError, aiohttp.ClientResponseError) as problem:
+            return unavailable(effect, NO_HTTP, problem)
+
+    async def _body(self, answer: aiohttp.ClientResponse) -> bytes | None:
+        """The body, or ``None`` when it is too large."""
+        chunks: list[bytes] = []
+        size = 0
+        async for chunk in answer.content.iter_any():
+            size += len(chunk)
+            if size > self._max_body_bytes:
+                return None
+            chunks.append(chunk)
+        return b"".join(chunks)
+
+    def __repr__(self) -> str:
+        return f"<AiohttpEffector: {self._attempts!r}>"
+
+
+def _session(tls: ssl.SSLContext | None, proxies: bool) -> aiohttp.ClientSession:
+    import aiohttp
+
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0, ssl=True if tls is None else tls),  # bulkheads limit
+        timeout=aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None),  # from above
+        cookie_jar=aiohttp.DummyCookieJar(),
+        skip_auto_headers=_NOT_OURS,
+        headers={"User-Agent": "zerver"},
+        trust_env=proxies,
+    )
+
+
+def _headers(answer: aiohttp.ClientResponse) -> tuple[tuple[str, str], ...]:
+    return tuple([(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in answer.raw_headers])

@@ -1,0 +1,102 @@
+"""The bytes of a request (RFC 9112 sections 3 and 6), and where it goes."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from urllib.parse import urlsplit
+
+import msgspec
+
+from ...effects.http import HttpRequest
+from ...error import DefinitionError
+
+__all__ = ["Origin", "encode", "fits", "origin_of"]
+
+_DEFAULTS = (
+    ("host", "Host: {authority}\r\n"),
+    ("accept", "Accept: */*\r\n"),
+    ("accept-encoding", "Accept-Encoding: gzip\r\n"),
+    ("user-agent", "User-Agent: zerver\r\n"),
+)
+# Methods whose content means something: without one they say so (RFC 9110 section 8.6).
+_WITH_CONTENT = frozenset({"POST", "PUT", "PATCH"})
+# What asks for codings, protocols or waits that this client does not have.
+_SPECIAL = frozenset({"accept-encoding", "connection", "expect", "keep-alive", "proxy-authorization", "te", "trailer"})
+
+
+class Origin(msgspec.Struct, frozen=True):
+    """Where connections lead to: what is kept alive for one is used for no other."""
+
+    tls: bool
+    host: str
+    """A name, or an address without brackets."""
+    port: int
+    fields: str
+    """The header fields that each request has, unless it brings its own."""
+    authority: str
+
+
+def fits(request: HttpRequest) -> bool:
+    """Whether this client can send it; if not, a bigger one has to."""
+    return not request.headers or _SPECIAL.isdisjoint([name for name, _ in request.headers])
+
+
+@lru_cache(maxsize=256)
+def _origin(start: str) -> Origin:
+    parts = urlsplit(start)
+    host = parts.hostname
+    if parts.scheme not in ("http", "https") or not host:
+        raise DefinitionError(f"{start!r} is not the start of an absolute http or https URL")
+    tls = parts.scheme == "https"
+    fields = "".join([line for _, line in _DEFAULTS]).format(authority=parts.netloc)
+    return Origin(tls, host, parts.port or (443 if tls else 80), fields, parts.netloc)
+
+
+def origin_of(url: str) -> Origin:
+    """The origin (RFC 9110 section 4.3.1) of a URL as :class:`HttpRequest` has it.
+
+    :raises DefinitionError: the URL is not absolute, or is neither http nor https.
+    """
+    at = url.find("/", 8)
+    return _origin(url[:at] if at > 0 else url)
+
+
+def encode(request: HttpRequest, origin: Origin) -> bytes:
+    """Head and body.
+
+    :raises DefinitionError: CR, LF, NUL or a space stands where it would end something too early. Constructors refuse
+        them; this holds for whatever else makes a request.
+    """
+    method, url, headers, body = request.method, request.url, request.headers, request.body
+    at = url.find("/", 8)
+    target = url[at:] if at > 0 else "/"
+    lines = 6  # the request line, the four of the origin, and the empty one
+    if headers:
+        fields, lines = _fields(headers, origin)
+    else:
+        fields = origin.fields
+    if body is not None:
+        head = f"{method} {target} HTTP/1.1\r\n{fields}Content-Length: {len(body)}\r\n\r\n"
+        lines += 1
+    elif method in _WITH_CONTENT:
+        head = f"{method} {target} HTTP/1.1\r\n{fields}Content-Length: 0\r\n\r\n"
+        lines += 1
+    else:
+        head = f"{method} {target} HTTP/1.1\r\n{fields}\r\n"
+    if " " in target or " " in method or head.count("\n") != lines or head.count("\r") != lines or "\0" in head:
+        raise DefinitionError(
+            f"{method!r} to {origin.authority}: its method, URL or headers hold CR, LF, NUL or spaces, which would let "
+            "them end early; make requests with http.get(...) and the like"
+        )
+    data = head.encode("latin-1")
+    return data + body if body else data
+
+
+def _fields(headers: tuple[tuple[str, str], ...], origin: Origin) -> tuple[str, int]:
+    """Header lines, those that the request does not bring itself first; and how many lines its head then has."""
+    own = "".join([f"{name}: {value}\r\n" for name, value in headers])
+    names = {name for name, _ in headers}
+    lines = [line for name, line in _DEFAULTS if name not in names]
+    if len(lines) == len(_DEFAULTS):
+        return origin.fields + own, len(headers) + 6
+    return "".join(lines).format(authority=origin.authority) + own, len(headers) + len(lines) + 2
