@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -13,6 +14,8 @@ from pathlib import Path
 import pytest
 from load_kit import Load
 from serve_kit import APP, PATIENCE, Process, Start, get, refused, rest, send, wait_for
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import connect
 
 pytestmark = pytest.mark.engines("reactor")
 
@@ -278,7 +281,7 @@ def test_a_killed_scheduler_costs_the_requests_on_it_and_its_place_is_taken_at_o
         load.stop()
     assert len(load.lost) <= 64
     assert load.refused == 0
-    assert replaced < 5  # half a second on a machine that has nothing else to do
+    assert replaced < 0.5
     server.signal(signal.SIGTERM)
     assert server.ended() == 0
 
@@ -385,3 +388,94 @@ def test_the_word_of_a_trusted_proxy_says_who_the_client_is(folder: Path, zerver
     port = zerver("serve", "peer", "--port", "0", env=env).port()
     request = b"GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 1.1.1.1, 8.8.8.8\r\nConnection: close\r\n\r\n"
     assert rest(send(port, request)).endswith(b"\r\n\r\n8.8.8.8")
+
+
+# WebSockets
+
+CHAT = """
+from starlette.applications import Starlette
+from starlette.routing import WebSocketRoute
+from starlette.websockets import WebSocketDisconnect
+from app import app
+
+async def echo(socket):
+    await socket.accept()
+    try:
+        while True:
+            await socket.send_text(f"{socket.url.path} {socket.client.host} {await socket.receive_text()}")
+    except WebSocketDisconnect as gone:
+        with open("gone", "a") as file:
+            file.write(f"{gone.code} ")
+
+app.mount("/chat", Starlette(routes=[WebSocketRoute("/{room}", echo)]))
+"""
+
+
+@pytest.mark.engines("reactor", "blocking")
+def test_a_mounted_app_has_websockets(folder: Path, zerver: Start) -> None:
+    (folder / "chat.py").write_text(CHAT)
+    server = zerver("serve", "chat", "--port", "0")
+    port = server.port()
+    with connect(f"ws://127.0.0.1:{port}/chat/a?x=1") as client:
+        for text in ("one", "ü" * 70_000):
+            client.send(text)
+            assert client.recv(PATIENCE) == f"/chat/a 127.0.0.1 {text}"
+    assert get(port) == (200, "hello")
+    for path, status in (("/chat", 403), ("/chat/a/b", 403)):
+        with pytest.raises(InvalidStatus) as refused:
+            connect(f"ws://127.0.0.1:{port}{path}")
+        assert refused.value.response.status_code == status
+    wait_for(lambda: (folder / "gone").read_text() == "1000 ")
+    server.signal(signal.SIGTERM)
+    assert server.ended() == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_websockets_are_closed_with_1012_when_their_scheduler_stops(
+    folder: Path, zerver: Start, number: signal.Signals
+) -> None:
+    (folder / "chat.py").write_text(CHAT)
+    server = zerver("serve", "chat", "--port", "0", env={"ZERVER_SERVER__GRACE": "1000"})
+    port = server.port()
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(connect(f"ws://127.0.0.1:{port}/chat/a")) for _ in range(5)]
+        server.signal(number)
+        for client in clients:
+            with pytest.raises(ConnectionClosed) as closed:
+                client.recv(PATIENCE)
+            assert closed.value.rcvd is not None
+            assert closed.value.rcvd.code == 1012
+    if number == signal.SIGHUP:
+        server.read_until("reloaded")
+        with connect(f"ws://127.0.0.1:{port}/chat/b") as client:
+            client.send("again")
+            assert client.recv(PATIENCE) == "/chat/b 127.0.0.1 again"
+        server.signal(signal.SIGTERM)
+    assert server.ended() == 0
+    assert (folder / "gone").read_text().split().count("1012") == 5
+
+
+def test_what_a_client_sends_behind_its_upgrade_is_not_lost(folder: Path, zerver: Start) -> None:
+    (folder / "chat.py").write_text(CHAT)
+    port = zerver("serve", "chat", "--port", "0").port()
+    frame = b"\x81\x82" + bytes(4) + b"hi"  # text, masked with zeros
+    upgrade = (
+        b"GET /chat/a HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    )
+    with send(port, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n" + upgrade + frame) as client:
+        received = b""
+        while not received.endswith(b"/chat/a 127.0.0.1 hi"):
+            chunk = client.recv(65536)
+            assert chunk, received
+            received += chunk
+    assert received.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert b"helloHTTP/1.1 101 " in received
+
+
+def test_without_a_mount_an_upgrade_is_a_request_like_any_other(zerver: Start) -> None:
+    port = zerver("serve", "app", "--port", "0").port()
+    for path, status in (("/nothing", 404), ("/", 200)):
+        with pytest.raises(InvalidStatus) as refused:
+            connect(f"ws://127.0.0.1:{port}{path}")
+        assert refused.value.response.status_code == status
