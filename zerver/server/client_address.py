@@ -43,6 +43,15 @@ class ClientAddress:
                 break
         return client
 
+    def scheme(self, peer: str, headers: Sequence[tuple[bytes, bytes]], own: str) -> str:
+        """``http`` or ``https``: what the last ``X-Forwarded-Proto`` says, or ``own``, that of the connection."""
+        if self.any and self._trusts(peer):
+            for name, value in reversed(headers):
+                if name == b"x-forwarded-proto":
+                    last = value.rpartition(b",")[2].strip().lower()
+                    return last.decode("ascii") if last in (b"http", b"https") else own
+        return own
+
     def _trusts(self, peer: str) -> bool:
         if not peer:
             return self._unix
@@ -56,6 +65,8 @@ def _address(text: str) -> _Address | None:
     elif text.count(":") == 1:  # v4:port
         text = text.partition(":")[0]
     try:
-        return ipaddress.ip_address(text)
+        address = ipaddress.ip_address(text.partition("%")[0])  # a zone is of that machine alone, and may be any text
     except ValueError:
         return None
+    # A socket for both versions sees v4 peers as ::ffff:10.0.0.1.
+    return address if address.version == 4 else address.ipv4_mapped or address

@@ -287,7 +287,7 @@ class HttpProtocol(asyncio.Protocol):
             more = b"x-request-id: %b\r\n" % self._id.encode()
             self._out.append(wire.respond(response.status, response.headers, body, now, more))
             if server.access_log is not None:
-                server.access_log.add(self._client, head, self._id, response.status, len(body), self._started_ns)
+                self._log_access(response.status, len(body))
             self._head = None
             if self._exchange is not None:
                 self._write_out()
@@ -376,7 +376,7 @@ class HttpProtocol(asyncio.Protocol):
         port = peer[1] if address == self._client and isinstance(peer, tuple) else 0  # a proxy's is none of the client
         return {
             "asgi": {"version": "3.0", "spec_version": "2.4"},
-            "scheme": "https" if server.secure else "http",
+            "scheme": server.client_address.scheme(self._client, head.headers, "https" if server.secure else "http"),
             "client": (address, port) if address else None,
             "server": own[:2] if isinstance(own, tuple) else (own, None),
         }
@@ -497,6 +497,7 @@ class HttpProtocol(asyncio.Protocol):
             self._close(Closing.NOW)
 
     def _log_access(self, status: int, size: int) -> None:
-        log = self._server.access_log
+        log, head, proxies = self._server.access_log, self._head, self._server.client_address
         if log is not None:
-            log.add(self._client, self._head, self._id, status, size, self._started_ns)
+            client = proxies.of(self._client, head.headers) if proxies.any and head is not None else self._client
+            log.add(client, head, self._id, status, size, self._started_ns)

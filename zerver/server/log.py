@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import sys
 
-__all__ = ["LineFormatter", "announce", "configure_logging", "printable"]
+__all__ = ["LineFormatter", "Lines", "announce", "configure_logging", "printable"]
 
 
 def printable(text: str) -> str:
@@ -19,6 +19,13 @@ def printable(text: str) -> str:
         character if character.isprintable() else ascii(character)[1:-1]  #
         for character in text
     )
+
+
+class Lines(list[str]):
+    """A message of several lines, printable ones: as many records in one."""
+
+    def __str__(self) -> str:
+        return "\n".join(self)
 
 
 class LineFormatter(logging.Formatter):
@@ -33,8 +40,12 @@ class LineFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The text of one record, without the line end."""
-        record.message = record.getMessage().rstrip()
         record.asctime = self.formatTime(record, self.datefmt)
+        if isinstance(record.msg, Lines):
+            record.message = ""
+            start = self.formatMessage(record)
+            return "\n".join([start + line for line in record.msg])
+        record.message = record.getMessage().rstrip()
         lines = [printable(self.formatMessage(record))]
         if record.exc_info:
             lines += _indented(self.formatException(record.exc_info))
