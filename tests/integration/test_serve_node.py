@@ -143,6 +143,21 @@ def test_what_is_wrong_with_an_app_is_said_once_and_tried_once(
     assert 1 <= len((folder / "tries").read_text()) <= 2  # once in each scheduler, at most
 
 
+def test_a_warning_of_an_app_is_said_once(folder: Path, zerver: Start) -> None:
+    (folder / "unread.py").write_text(
+        "from typing import Never\nfrom zerver import App, CtxView, Decision, Done, Slot\n"
+        "class Name(Slot[str]): ...\n"
+        "def show(ctx: CtxView[Never, Name]) -> Decision:\n    ctx.put(Name, 'x')\n    return Done.text('x')\n"
+        "app = App()\napp.get('/', show)\n"
+    )
+    server = zerver("serve", "unread", "--port", "0", "--schedulers", "2")
+    server.read_until("WARNING zerver: .* writes slot Name, which no step reads")
+    wait_for(lambda: len(children(server.child.pid)) == 2)
+    server.signal(signal.SIGTERM)
+    assert server.ended() == 0
+    assert "which no step reads" not in server.errors
+
+
 def test_a_configuration_that_is_wrong_at_a_reload_is_said_and_the_old_one_serves_on(
     folder: Path, zerver: Start
 ) -> None:
@@ -178,6 +193,7 @@ def test_a_reload_brings_the_new_version_and_ends_the_old_one(folder: Path, zerv
 def test_a_reload_that_fails_leaves_the_old_version_serving_and_says_why_once(folder: Path, zerver: Start) -> None:
     server = zerver("serve", "who:app", "--port", "0", env=QUIET)
     port = server.port()
+    wait_for(lambda: len(notes(folder)) == 2)  # or the second scheduler meets the change at its start
     (folder / "who.py").write_text("x = (\n")
     server.signal(signal.SIGHUP)
     said = server.read_until(r"(?s)^.*the reload failed: the old schedulers go on serving")[0]

@@ -42,6 +42,8 @@ class AsgiServer:
         self._trace = trace
         # The loops may be those of several threads.
         self._site: Site | None = None
+        self.warns = True
+        """Whether to log what the app's checks warn of."""
         self.mounted: dict[str, AsgiApp] = {}
         """The apps of the mounts, by path, once the first service is there."""
         self._services: dict[asyncio.AbstractEventLoop, Service] = {}
@@ -97,7 +99,7 @@ class AsgiServer:
                 left.abandon()
         if self._site is None:
             self._site = self._freeze()
-            for warning in self._site.warnings:
+            for warning in self._site.warnings if self.warns else ():
                 _log.warning("%s", warning)
             self.mounted = {mount.path: _answering(mount.app) for mount in self._site.mounts}
         loop = asyncio.get_running_loop()

@@ -67,8 +67,9 @@ class _Serving:
             from .tls import server_context
 
             tls = server_context(config.server)
-        await self._lifespan.start()
         asgi = self._app._server()
+        asgi.warns = self._context.place.scheduler == 0  # once is enough
+        await self._lifespan.start()
         access_log = AccessLog(timers.call_later, time.monotonic_ns) if config.observability.access_log else None
         self._http = http = HttpServer(
             asgi.service,
