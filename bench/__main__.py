@@ -9,7 +9,7 @@ import sys
 import bench
 from bench.harness import Benchmark, Figures, run
 
-_NOT_BENCHMARKS = {"__main__", "engine_load", "harness"}
+_NOT_BENCHMARKS = {"__main__", "engine_load", "harness", "http_apps"}
 
 
 def main(names: list[str]) -> int:
