@@ -10,6 +10,9 @@ import pytest
 from front_kit import Client, Front, answers, cuts, front, request
 
 from zerver import App, CtxView, Decision, Done
+from zerver.error import Error
+from zerver.request import Request
+from zerver.response import Response
 
 executed: list[str] = []
 app = App()
@@ -328,3 +331,21 @@ def test_a_fault_in_the_body_ends_a_mounted_app_that_waits_for_it(server: Front)
         assert client.answer().status == 400
         client.closed()
     server.at_rest()
+
+
+def test_the_app_says_how_an_error_in_a_body_looks() -> None:
+    def on_error(error: Error, asked: Request) -> Response:
+        return Response(error.kind.status, (("x-own", error.kind.name),), asked.path.encode())
+
+    own = App(on_error=on_error)
+    own.post("/run", take)
+    chunked = request("/run", "Transfer-Encoding: chunked", method="POST")
+    with front(own, **LIMITS) as server:
+        for sent, status, name in (
+            (request("/run", method="POST", body=b"x" * 65), 413, "PAYLOAD_TOO_LARGE"),
+            (chunked + b"nonsense\r\n", 400, "INVALID_INPUT"),
+        ):
+            (answer,) = answers(server.ask(sent + NEXT, eof=True))
+            assert (answer.status, answer.field("x-own"), answer.body) == (status, name, b"/run")
+            assert answer.closes
+        refused(server, b"nonsense\r\n\r\n" + NEXT, 400)  # there is no request that it could be asked about

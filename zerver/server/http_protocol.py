@@ -35,6 +35,7 @@ _NEVER = float("inf")
 # What is answered in one turn of the loop, of what a client sent at once: requests, or bytes of one answer.
 _BATCH = 32
 _LARGE = 16 * 1024
+_KINDS = {400: ErrorKind.INVALID_INPUT, 413: ErrorKind.PAYLOAD_TOO_LARGE}
 _STOPS = Error(ErrorKind.OVERLOADED, "the server stops", retry_after=1.0)
 
 
@@ -336,9 +337,16 @@ class HttpProtocol(asyncio.Protocol):
             self.mind_reading()
 
     def _refuse(self, refused: Refused) -> None:
+        server, wire, kind = self._server, self._wire, _KINDS.get(refused.status)
+        text = b""
         if self._head is None:
-            self._id = self._server.request_id()
-        text = self._wire.refuse(refused, self._now, self._id)
+            self._id = server.request_id()
+        elif kind is not None and (self._asgi is None or not self._asgi.status):
+            # Of a request whose head was sound the app may render the error.
+            answer = server.service.render(Error(kind, refused.detail), self._request({}, b""), None)
+            if type(answer.body) is bytes:
+                text = wire.respond(answer.status, answer.headers, answer.body, self._now)
+        text = text or wire.refuse(refused, self._now, self._id)
         if text:
             self._out.append(text)
             self._log_access(refused.status, len(text.partition(b"\r\n\r\n")[2]))
