@@ -34,6 +34,7 @@ from zerver_runtime.reactor.dispatcher import Dispatcher, Scope
 from zerver_runtime.reactor.effector import Policy
 from zerver_runtime.reactor.retry import RetryPolicy
 from zerver_runtime.reactor.task_system import TaskSystem
+from zerver_runtime.reactor.thread_clock import ThreadClock
 from zerver_runtime.reactor.threads import Done as JobDone
 from zerver_runtime.reactor.threads import PoolClosed, ThreadPoolStatistics
 from zerver_runtime.testing.clock import FakeClock
@@ -292,6 +293,7 @@ class World:
             Surroundings(clock=self.clock, sources=FakeSources(), render=render),
             30.0,
             lambda *run: Scope(RetryBudget(3)),
+            ThreadClock(),
             mode=mode,
         )
 

@@ -29,6 +29,7 @@ from zerver.trace.observe import observe_effects
 from zerver_runtime.outcome import Outcome, Success
 from zerver_runtime.reactor.dispatcher import Dispatcher, Scope
 from zerver_runtime.reactor.task_system import TaskSystem
+from zerver_runtime.reactor.thread_clock import ThreadClock
 from zerver_runtime.reactor.threads import ThreadPool
 from zerver_runtime.testing.clock import FakeClock
 
@@ -97,6 +98,7 @@ class Reactor:
             Surroundings(clock=self.now_ns, sources=FakeSources(), render=render, trace=self.trace),
             deadline,
             Scope,
+            ThreadClock(),
             mode=mode,
         )
         self._asked = 0

@@ -72,7 +72,8 @@ _REFUSED = Refused(_BUSY)
 
 class ReactorEngine:
     """``afterwards`` runs exit callbacks, off the loop; it is lent. ``deadline``: seconds for a request whose route
-    does not say otherwise. ``budget``: seconds that a step may keep the loop."""
+    does not say otherwise. ``thread_clock`` is that of the loop's thread, and closed with this. ``budget``: seconds
+    that a step may keep the loop."""
 
     def __init__(
         self,
@@ -83,6 +84,7 @@ class ReactorEngine:
         around: Surroundings,
         deadline: float,
         new_scope: Callable[[], Scope],
+        thread_clock: ThreadClock,
         *,
         mode: Mode = "adaptive",
         budget: float = 0.01,
@@ -105,7 +107,7 @@ class ReactorEngine:
         self.around = msgspec.structs.replace(around, offload=offload[mode])
         if mode == "adaptive":
             self.around = msgspec.structs.replace(self.around, step_budget_ns=budget_ns)
-        self._thread_clock = ThreadClock()
+        self._thread_clock = thread_clock
         self._thread_read = (0, 0)  # at `_thread_read_ns` of the clock
         self._thread_read_ns = -_READING_NS if mode == "adaptive" else sys.maxsize
 
@@ -213,7 +215,7 @@ class Exchange:
     def queue(self) -> None:
         """Run it in its turn, or refuse it, when that comes too late."""
         engine = self._engine
-        self._queued_ns = engine.clock()
+        self._queued_ns = engine.tasks.now()
         self._waits = True
         engine.tasks.offer(self)
         engine.live.add(self)
@@ -225,7 +227,8 @@ class Exchange:
         now = self._engine.clock()
         self._engine.read_thread(now)
         if self._queued_ns:
-            in_time = self._engine.tasks.in_time(self._queued_ns, now)
+            tasks = self._engine.tasks
+            in_time = tasks.in_time(self._queued_ns, tasks.now())
             self._queued_ns = 0
             if self.run.phase is NEW:  # else cancelled, or past its deadline, while it waited
                 self._drive(_START if in_time else _REFUSED)

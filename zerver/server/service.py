@@ -20,6 +20,7 @@ from zerver_runtime.reactor.compute_pool import ComputePool
 from zerver_runtime.reactor.dispatcher import Dispatcher, Scope, Ticket
 from zerver_runtime.reactor.loop import Timers
 from zerver_runtime.reactor.task_system import TaskSystem
+from zerver_runtime.reactor.thread_clock import ThreadClock
 from zerver_runtime.reactor.threads import ThreadPool
 
 from ..config import Config
@@ -168,13 +169,14 @@ class Service:
         if config.reactor.engine == "blocking":
             pool = ThreadPool(steps.size, steps.queue, name="zerver-request")
             return BlockingEngine(loop, pool, self.responses, self._dispatcher, around, deadline, self._new_scope)
+        thread_clock = ThreadClock()
         tasks = TaskSystem(
             loop.call_soon, loop.call_soon_threadsafe, around.clock,
-            bound=steps.queue, size=steps.size, waiting=steps.queue,
+            bound=steps.queue, size=steps.size, waiting=steps.queue, delayed=thread_clock.delayed,
         )  # fmt: skip
         return ReactorEngine(
             tasks, self._timers.call_later, self.responses, self._dispatcher, around, deadline, self._new_scope,
-            mode=steps.mode, budget=steps.step_budget_ms / 1000,
+            thread_clock, mode=steps.mode, budget=steps.step_budget_ms / 1000,
         )  # fmt: skip
 
     def _new_scope(self) -> Scope:

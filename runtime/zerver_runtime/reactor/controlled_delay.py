@@ -5,9 +5,8 @@ only arrives late. So what waits may wait `INTERVAL` as long as the queue was em
 `TARGET` otherwise. The rule, and its numbers, are those of Maurer, "Fail at Scale" (ACM Queue 13-8, 2015), made after
 Nichols and Jacobson's CoDel (RFC 8289).
 
-That its head has not waited for long does not count as empty, and neither does a queue that is empty within `INTERVAL`
-after something was turned away: both come of turning away, and the queue would grow for another `INTERVAL`, over and
-over.
+That its head has not waited for long does not count as empty, and neither does a queue that is empty right after
+something was turned away: both come of turning away, and the queue would grow for another `INTERVAL`, over and over.
 
 A standing queue takes as many as are begun in half a `TARGET`. More would be turned away in the end, which costs twice
 as much as to do it at once.
@@ -21,7 +20,9 @@ INTERVAL = 100_000_000
 TARGET = 5_000_000
 """Nanoseconds."""
 
-_WINDOW = 4 * TARGET  # in which what is begun is counted; in one of TARGET there may be one long task and nothing else
+# In which what is begun is counted: in one of TARGET there may be one long task and nothing else. And an overload turns
+# something away in each, where one that is over does so now and then.
+_WINDOW = 4 * TARGET
 _LEAST = 4  # may wait in any case: where each takes long, the count says little
 
 
@@ -39,7 +40,7 @@ class ControlledDelay:
 
     def empty(self, now: int) -> None:
         """The queue is empty, or was until now."""
-        if now - self._turned_away_at >= INTERVAL:
+        if now - self._turned_away_at >= _WINDOW:
             self._empty_at = now
 
     def admits(self, waiting: int, now: int) -> bool:

@@ -100,6 +100,9 @@ class TaskSystem:
     call_soon, call_soon_threadsafe: the loop's. clock: monotonic, in nanoseconds.
     bound: how many tasks may wait in the continuation queue before new work is refused.
     size, waiting: threads for what blocks, and how many tasks may wait for one; there is one thread for what burns.
+    delayed: nanoseconds for which the system has kept the loop's thread from running (see `ThreadClock`). While it runs
+        others nothing moves here, but that is no reason to turn work away: so turns and waits are measured in the loop's
+        own time, which is the clock's less these.
     """
 
     def __init__(
@@ -111,10 +114,13 @@ class TaskSystem:
         bound: int,
         size: int,
         waiting: int,
+        delayed: Callable[[], int] = lambda: 0,
     ) -> None:
         self._call_soon = call_soon
         self._call_soon_threadsafe = call_soon_threadsafe
         self._clock = clock
+        self._delayed = delayed
+        self._lost = delayed()  # when it was last asked
         self._bound = bound
         self._blocking = ThreadPool(size, waiting, name="zerver-step")
         self._burning = ThreadPool(1, waiting, name="zerver-busy")
@@ -125,10 +131,10 @@ class TaskSystem:
         self._size = 0
         self._refused = 0
         self._scheduled = False
-        self._slice_ends = clock()  # of work that runs at once
+        self._slice_ends = self.now()  # of work that runs at once
         self._went_round = True  # the loop, since that began
         self._new = 0  # of its tasks, those that were offered
-        self._delay = ControlledDelay(clock())
+        self._delay = ControlledDelay(self.now())
         # Threads append to the first, and set the second; the loop takes.
         self._returned: deque[tuple[Returned, Measured | None]] = deque()
         self._woken = False
@@ -140,14 +146,21 @@ class TaskSystem:
         """Whether nothing waits."""
         return not self._size
 
+    def now(self) -> int:
+        """The loop's own time, in nanoseconds."""
+        return self._clock() - self._lost
+
     def at_once(self) -> bool:
         """Whether new work may run where it is, without queueing: when nothing waits, and the loop goes round. Where
         much comes in one round, the first `_SLICE` of it runs at once, and the rest queues: else work that was begun
         would wait for all of it, and nothing would know how long."""
         if self._size:
             return False
-        now = self._clock()
-        if now >= self._slice_ends:
+        if self._clock() - self._lost >= self._slice_ends:
+            self._lost = self._delayed()
+            now = self.now()
+            if now < self._slice_ends:
+                return True
             if not self._went_round:
                 return False
             self._slice_ends = now + _SLICE
@@ -160,7 +173,7 @@ class TaskSystem:
 
     def add(self, task: Task, priority: int) -> None:
         """Let a task proceed when its turn comes. Never refused: its request was let in."""
-        now = self._clock()
+        now = self.now()
         self._queue.add(task, priority, now)
         self._size += 1
         if not self._scheduled:
@@ -170,7 +183,7 @@ class TaskSystem:
 
     def has_room(self) -> bool:
         """Whether new work may be offered. If not, it is counted as refused."""
-        if self._size < self._bound and not self._closed and self._delay.admits(self._new, self._clock()):
+        if self._size < self._bound and not self._closed and self._delay.admits(self._new, self.now()):
             return True
         self._refused += 1
         return False
@@ -181,8 +194,8 @@ class TaskSystem:
         self.add(task, START)
 
     def in_time(self, since: int, now: int) -> bool:
-        """Whether work that was offered at `since`, and now has its turn, may begin: else it had better be refused. To
-        be asked once for each."""
+        """Whether work that was offered at `since`, and has its turn now, may begin: else it had better be refused. Both
+        are what `now()` gave. To be asked once for each."""
         self._new -= 1
         if self._delay.late(now - since, now):
             self._refused += 1
@@ -191,10 +204,11 @@ class TaskSystem:
 
     def _turn(self) -> None:
         """One turn; then I/O has its own, before the next."""
-        queue, clock = self._queue, self._clock
-        queue.begin(clock())
+        queue, now = self._queue, self.now
+        self._lost = self._delayed()
+        queue.begin(now())
         try:
-            while (task := queue.task(clock())) is not None:
+            while (task := queue.task(now())) is not None:
                 self._size -= 1
                 try:
                     task.proceed()
@@ -205,7 +219,7 @@ class TaskSystem:
                 self._call_soon(self._turn)
             else:
                 self._scheduled = False
-                self._delay.empty(clock())
+                self._delay.empty(now())
 
     # Threads
 

@@ -31,6 +31,10 @@ class ThreadClock:
         ran, delayed, _ = os.pread(self._fd, 96, 0).split()
         return int(ran), int(delayed)
 
+    def delayed(self) -> int:
+        """The second of the two."""
+        return self.read()[1]
+
     def close(self) -> None:
         """Twice does nothing. Read afterwards, it knows of no delays."""
         fd, self._fd = self._fd, -1

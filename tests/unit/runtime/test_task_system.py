@@ -448,3 +448,23 @@ def test_the_switch_interval_is_short_from_the_first_thread_on_and_then_what_it_
     one.tasks.run_on_thread("blocks", lambda: None, lambda result: None)
     other.tasks.close()
     assert sys.getswitchinterval() == before
+
+
+# --- A machine that is busy with others
+
+
+def test_time_in_which_the_system_ran_others_is_no_wait() -> None:
+    """Neither for the slice of what runs at once, nor for what is turned away."""
+    clock, lost = [0], [0]
+    tasks = TaskSystem(
+        lambda call: None, lambda call: None, lambda: clock[0], bound=10, size=1, waiting=1, delayed=lambda: lost[0]
+    )
+    try:
+        assert tasks.at_once()
+        clock[0] += 500_000_000
+        assert not tasks.at_once()  # a slice has passed, and the loop did not go round
+        lost[0] += 500_000_000
+        assert tasks.at_once()
+        assert tasks.now() == 0
+    finally:
+        tasks.close()
