@@ -34,12 +34,15 @@ _ROUND = 0.001  # seconds between two looks at what is due
 
 def on_a_loop(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """Run it on a loop of its own, as a scheduler has it."""
+    threshold = gc.get_threshold()
     with asyncio.Runner(loop_factory=new_loop) as runner:
         gc.collect()
         gc.freeze()
+        gc.set_threshold(10_000, 50, 50)
         try:
             return runner.run(main())
         finally:
+            gc.set_threshold(*threshold)
             gc.unfreeze()
 
 

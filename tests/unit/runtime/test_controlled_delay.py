@@ -63,6 +63,14 @@ def test_bursts_that_leave_time_between_them_are_served_whole() -> None:
     assert len(Simulation([at * 100 * MS for at in range(50) for _ in range(90)], 1 * MS).served) == 90 * 50
 
 
+def test_a_burst_past_the_interval_costs_its_own_and_not_those_that_come_after_it() -> None:
+    """At three quarters of the capacity, with an arrival each 1.33 ms."""
+    stall = [int(1e9)] * 300
+    made = Simulation(sorted([*steady(750, 5), *stall]), 1 * MS)
+    assert not [came for came, _ in made.shed if came > 1.5e9]
+    assert len([came for came, _ in made.served if came > 1.5e9]) == 750 * 3.5 - 1
+
+
 @pytest.mark.parametrize("overload", [1.1, 1.5, 3.0, 10.0])
 def test_a_standing_queue_is_shed_to_about_the_target(overload: float) -> None:
     seconds = 5
@@ -121,15 +129,16 @@ def test_a_standing_queue_takes_as_many_as_are_begun_in_half_the_target(begun: i
 @pytest.mark.parametrize(
     "turn_away", [lambda one, now: not one.admits(10**6, now), lambda one, now: one.late(TARGET, now)]
 )
-def test_a_queue_is_a_standing_one_until_nothing_was_turned_away_for_the_interval(
+def test_a_queue_is_a_standing_one_until_nothing_was_turned_away_for_a_while(
     turn_away: Callable[[ControlledDelay, int], bool],
 ) -> None:
     delay = ControlledDelay(0)
     now = 2 * INTERVAL
     assert turn_away(delay, now)
-    delay.empty(now + INTERVAL - 1)
-    assert delay.late(TARGET, now + INTERVAL - 1)
-    now += 2 * INTERVAL - 1
+    while_ = 4 * TARGET
+    delay.empty(now + while_ - 1)
+    assert delay.late(TARGET, now + while_ - 1)
+    now += 2 * while_ - 1
     delay.empty(now)
     assert delay.admits(10**6, now)
     assert not delay.late(TARGET, now)
