@@ -25,6 +25,7 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     listeners: sockets that listen already, one for each performance scheduler (`listener.open_tcp`) or, with
         `shared`, one for all (`listener.open_unix`). The Node owns and closes them.
     actors: top-level actors by name: ("module:Class", arguments, affinity).
+    lent: the listeners are somebody else's, too, who goes on with them after a stop.
     no_reload: why SIGHUP brings no reload; it is logged instead.
     nice: added to the niceness of efficiency and compute processes; efficiency_cpus: what they are pinned to.
     """
@@ -39,6 +40,7 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     nice: int = 5
     efficiency_cpus: frozenset[int] | None = None
     no_reload: str = ""
+    lent: bool = False
     limits: NodeLimits = NodeLimits()
 
 

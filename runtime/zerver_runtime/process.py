@@ -264,7 +264,8 @@ class _Node:
             case StopListening():
                 while self._listeners:
                     listener = self._listeners.popitem()[1]
-                    take_no_more(listener)
+                    if not self._config.lent:
+                        take_no_more(listener)
                     listener.close()
                 if self._stopping is not None:
                     self._stopping()

@@ -35,6 +35,8 @@ _log = logging.getLogger("zerver")
 _LIFESPAN = 30.0
 # Seconds for the app's import and its lifespan. Migrations may be part of that.
 _BOOT = 600.0
+_SIGNALLED = 128
+"""With the number of a signal added, the Node's exit code where a second one ended all at once."""
 
 
 def serve_node(
@@ -56,14 +58,27 @@ def serve_node(
         server_context(config.server)
     count = config.schedulers.performance or len(os.sched_getaffinity(0))
     listener = open_listener(config.server, count) if fd is None else inherit(fd, config.server)
+    for sock in listener.sockets:
+        sock.setblocking(False)
+    node = NodeConfig(
+        performance=count,
+        efficiency=0,
+        listeners=listener.sockets,
+        shared=len(listener.sockets) < count,
+        lent=fd is not None,
+        limits=NodeLimits(grace=config.server.grace + _LIFESPAN, boot=_BOOT),
+        no_reload=no_reload,
+    )
     try:
         _preload()
-        code = _run(load, config, listener, count, no_reload)
+        code = _run(load, listener, node)
+    except ApplicationFailed as failure:
+        raise AppError(str(failure)) from None
     finally:
         listener.close()
-    if code == 128 + signal.SIGINT:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        signal.raise_signal(signal.SIGINT)
+    if code > _SIGNALLED:
+        signal.signal(code - _SIGNALLED, signal.SIG_DFL)
+        signal.raise_signal(code - _SIGNALLED)
     if code:
         raise AppError("the schedulers could not be kept running; the log says why")
 
@@ -76,32 +91,17 @@ def _preload() -> None:
     gc.freeze()  # or the first collection in each scheduler would write to all of it
 
 
-def _run(load: Callable[[], tuple[App, Config]], config: Config, listener: Listener, count: int, no_reload: str) -> int:
-    for sock in listener.sockets:
-        sock.setblocking(False)
+def _run(load: Callable[[], tuple[App, Config]], listener: Listener, node: NodeConfig) -> int:
+    served: list[bool] = []
 
     async def boot(context: SchedulerContext) -> None:
         from .scheduler_boot import boot_scheduler
 
         await boot_scheduler(context, load)
 
-    grace = config.server.grace
-    node = NodeConfig(
-        performance=count,
-        efficiency=0,
-        listeners=listener.sockets,
-        shared=len(listener.sockets) < count,
-        limits=NodeLimits(grace=grace + _LIFESPAN, boot=_BOOT),
-        no_reload=no_reload,
-    )
-    served: list[bool] = []
-
     def serving() -> None:
         announce(listener.address, "reloaded; listening on" if served else "listening on")
         served.append(True)
 
-    try:
-        # A Unix socket's file goes first: who comes from now on is to be refused.
-        return run_node(node, boot, _log.warning, serving, listener.close)
-    except ApplicationFailed as failure:
-        raise AppError(str(failure)) from None
+    # A Unix socket's file goes first: who comes from now on is to be refused.
+    return run_node(node, boot, _log.warning, serving, listener.close)
