@@ -145,9 +145,14 @@ class CtxView(Generic[R_contra, W_contra]):
         :raises UndeclaredSlot: the step does not declare that it writes the slot.
         :raises AppError: another step has written it.
         """
-        if slot not in self._step.writes:
-            raise _undeclared(self._step, slot, "writes")
-        self._state.write(slot, value, self._step)
+        state, step = self._state, self._step
+        if slot not in step.writes:
+            raise _undeclared(step, slot, "writes")
+        if slot in state.writers:
+            state.write(slot, value, step)
+        else:  # as nearly always
+            state.writers[slot] = step
+            state.values[slot] = value
 
     # The request
 

@@ -14,7 +14,7 @@ from zerver_runtime.reactor.join import Join, Mode, check
 from .context import CtxView
 from .effect import Effect
 from .error import DefinitionError, ErrorKind
-from .response import Headers, Response, StreamBody, encode_json, file_body, header_pairs, location, response
+from .response import JSON, Headers, Response, StreamBody, encode_json, file_body, header_pairs, location, response
 
 __all__ = ["Compensation", "Continue", "Decision", "Done", "Fail", "Need", "Step"]
 
@@ -61,7 +61,10 @@ class Done(msgspec.Struct, frozen=True):
 
         :raises TypeError: a value that has no JSON form.
         """
-        return cls(response(encode_json(value), status=status, content_type="application/json", headers=headers))
+        body = encode_json(value)
+        if status == 200 and not headers:  # as nearly always
+            return cls(Response(200, JSON, body))
+        return cls(response(body, status=status, content_type="application/json", headers=headers))
 
     @classmethod
     def text(cls, text: str, *, status: int = 200, headers: Headers = ()) -> Done:

@@ -13,7 +13,7 @@ import orjson
 
 from .error import DefinitionError
 
-__all__ = ["FileBody", "Headers", "Response", "StreamBody", "encode_json", "response"]
+__all__ = ["JSON", "FileBody", "Headers", "Response", "StreamBody", "encode_json", "response"]
 
 Headers: TypeAlias = Mapping[str, str] | Iterable[tuple[str, str]]
 
@@ -22,7 +22,7 @@ _FORBIDDEN = re.compile(r"[\r\n\0]")
 # The engine frames the message (RFC 9112 section 6); an app that frames it too would contradict it.
 _FRAMING = frozenset({"connection", "content-length", "keep-alive", "transfer-encoding", "upgrade", "trailer"})
 _WITHOUT_BODY = frozenset({204, 304})  # RFC 9110 sections 15.3.5 and 15.4.5
-_JSON = (("content-type", "application/json"),)
+JSON = (("content-type", "application/json"),)
 
 
 class StreamBody(msgspec.Struct, frozen=True, eq=False):
@@ -61,7 +61,7 @@ class Response(msgspec.Struct, frozen=True):
             raise DefinitionError(
                 f"status {status} has no body (RFC 9110): leave the body out, or choose another status"
             )
-        if headers and headers is not _JSON:
+        if headers and headers is not JSON:
             msgspec.structs.force_setattr(self, "headers", checked_headers(headers))
 
 
@@ -78,7 +78,7 @@ def response(
     """
     if not headers:
         if content_type == "application/json":
-            return Response(status, _JSON, body)
+            return Response(status, JSON, body)
         return Response(status, () if content_type is None else (("content-type", content_type),), body)
     items = header_pairs(headers)
     if content_type is not None and not any(str(name).lower() == "content-type" for name, _ in items):
