@@ -38,7 +38,7 @@ def on_a_loop(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
     with asyncio.Runner(loop_factory=new_loop) as runner:
         gc.collect()
         gc.freeze()
-        gc.set_threshold(10_000, 50, 50)
+        gc.set_threshold(100_000, 50, 50)  # as the schedulers of `zerver serve` have it
         try:
             return runner.run(main())
         finally:
