@@ -225,15 +225,20 @@ def test_dev_shows_an_error_and_serves_on_with_what_there_was(folder: Path, zerv
 # Nothing is lost
 
 
-def test_ten_reloads_under_load_lose_no_request(zerver: Start) -> None:
-    server = zerver("serve", "app:app", "--port", "0", env=QUIET)
+def test_ten_reloads_under_load_lose_no_request_and_leave_nothing(folder: Path, zerver: Start) -> None:
+    server = zerver("serve", "who:app", "--port", "0", env=QUIET)
+    node = server.child.pid
     load = Load(server.port())
     try:
+        wait_for(lambda: len(notes(folder)) == 2)
+        open_before = len(os.listdir(f"/proc/{node}/fd"))
         for _ in range(10):
             load.until_answered(200)
             server.signal(signal.SIGHUP)
             server.read_until("reloaded")
         load.until_answered(200)
+        wait_for(lambda: len(children(node)) == 2)
+        wait_for(lambda: len(os.listdir(f"/proc/{node}/fd")) == open_before)
     finally:
         load.stop()
     assert load.lost == []
