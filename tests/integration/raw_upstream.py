@@ -8,10 +8,28 @@ import asyncio
 import socket
 import ssl
 import struct
+from collections.abc import Sequence
+from enum import Enum, auto
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import NamedTuple, Self, TypeAlias
 
-__all__ = ["RawUpstream", "Received"]
+__all__ = ["RawUpstream", "Received", "Script", "Step"]
+
+
+class Step(Enum):
+    """What an upstream does between the bytes that it sends."""
+
+    RESET = auto()
+    CLOSE = auto()
+    HALF_CLOSE = auto()
+    """Send nothing more, and wait for the client to go."""
+    HANG = auto()
+    """Wait for the client to go."""
+    PAUSE = auto()
+    """Let what was sent arrive by itself."""
+
+
+Script: TypeAlias = Sequence[bytes | Step]
 
 
 class Received(NamedTuple):
@@ -32,6 +50,13 @@ class RawUpstream:
         """So far."""
         self.open = 0
         """Now."""
+        self.script: Script = ()
+        """What ``/script`` is answered with."""
+        self.then: Script | None = None
+        """What the next one is answered with, and those after it."""
+        self.greeting: Script = ()
+        """What happens to a new connection before anything is read from it."""
+        self.reads_bodies = True
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._tls)
@@ -57,6 +82,7 @@ class RawUpstream:
         self.connections += 1
         self.open += 1
         try:
+            await self._play(self.greeting, reader, writer)
             while True:
                 first = await reader.readexactly(1)
                 if not first.isalpha():
@@ -64,7 +90,7 @@ class RawUpstream:
                 head = (first + await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
                 line, *rest = head.split("\r\n")
                 headers = {name.lower(): value for name, _, value in (one.partition(": ") for one in rest if one)}
-                body = await reader.readexactly(int(headers.get("content-length", 0)))
+                body = await reader.readexactly(int(headers.get("content-length", 0)) if self.reads_bodies else 0)
                 self.requests.append(Received(line, headers, body))
                 path = line.split(" ")[1].partition("?")[0]
                 await getattr(self, "do" + path.partition("/status")[0].replace("/", "_"), self._answer)(
@@ -76,6 +102,31 @@ class RawUpstream:
             self.open -= 1
             self._tasks.discard(task)
             writer.close()
+
+    async def _play(self, script: Script, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for step in script:
+            match step:
+                case bytes():
+                    await self._send(writer, step)
+                case Step.RESET:
+                    self._reset(writer)
+                case Step.CLOSE:
+                    raise ConnectionResetError
+                case Step.HALF_CLOSE:
+                    writer.write_eof()
+                    await reader.read()
+                    raise ConnectionResetError
+                case Step.HANG:
+                    await reader.read()
+                    raise ConnectionResetError
+                case Step.PAUSE:
+                    await asyncio.sleep(0.005)  # the least that keeps two writes apart, as a rule
+
+    async def do_script(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, path: str) -> None:
+        script = self.script
+        if self.then is not None:
+            self.script, self.then = self.then, None
+        await self._play(script, reader, writer)
 
     async def _send(self, writer: asyncio.StreamWriter, data: bytes) -> None:
         writer.write(data)

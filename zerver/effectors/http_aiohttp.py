@@ -13,7 +13,7 @@ from zerver_runtime.outcome import Failure
 from ..effect import Effect
 from ..effects.http import HttpRequest, HttpResult
 from .base import AsyncEffector, Done
-from .http_client.response import NO_HTTP, too_large
+from .http_client.response import NO_HTTP, SWITCHED, too_large
 from .http_failure import BAD_CERTIFICATE, BROKEN, NO_CONNECTION, NO_SUCH_HOST, NO_TLS, unavailable
 
 if TYPE_CHECKING:
@@ -72,6 +72,10 @@ class AiohttpEffector:
                 data=request.body,
                 allow_redirects=False,
             ) as answer:
+                if answer.status < 100:
+                    return unavailable(effect, NO_HTTP)
+                if answer.status == 101:
+                    return unavailable(effect, SWITCHED, retryable=False)
                 body = await self._body(answer)
                 if body is None:
                     return unavailable(effect, too_large(self._max_body_bytes), retryable=False)
@@ -91,6 +95,8 @@ class AiohttpEffector:
 
     async def _body(self, answer: aiohttp.ClientResponse) -> bytes | None:
         """The body, or ``None`` when it is too large."""
+        if answer.method != "HEAD" and (answer.content_length or 0) > self._max_body_bytes:
+            return None
         chunks: list[bytes] = []
         size = 0
         async for chunk in answer.content.iter_any():

@@ -19,9 +19,10 @@ from ...wire.chunked import TOO_LARGE, ChunkedBody
 from ...wire.limits import Limits
 from ...wire.writer import WITHOUT_BODY
 
-__all__ = ["NO_HTTP", "Fault", "Head", "ResponseReader", "gunzip", "parse_head", "too_large"]
+__all__ = ["NO_HTTP", "SWITCHED", "Fault", "Head", "ResponseReader", "gunzip", "parse_head", "too_large"]
 
 NO_HTTP: Final = "the answer is not valid HTTP"
+SWITCHED: Final = "the upstream changed the protocol, which nobody asked for"
 
 _HEAD_END = b"\r\n\r\n"
 _HEAD_BYTES = 64 * 1024
@@ -62,7 +63,7 @@ class Head(msgspec.Struct, frozen=True, gc=False):
 _MALFORMED = Fault(NO_HTTP)
 _LARGE_HEAD = Fault("the answer's head is too large")
 _TOO_MANY_INTERIM = Fault("too many interim answers")
-_SWITCHED = Fault("the upstream changed the protocol, which nobody asked for", False)
+_SWITCHED = Fault(SWITCHED, False)
 _OTHER_CODING = Fault("the answer is in a content coding that was not asked for", False)
 _NO_GZIP = Fault("the answer is not valid gzip")
 
