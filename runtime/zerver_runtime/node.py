@@ -160,14 +160,15 @@ class NodeState:
             case control.BootFailed(why, told):
                 if view.state != "starting":
                     return
-                if told and not self._served:
-                    # Nobody has served yet, so whoever started the Node is there to mend it.
-                    self._fail(why)
-                    self._stop(now, actions)
-                    return
                 if told and view.key in self._incoming:
                     actions.append(Log(why))
                     self._abandon_reload(now, actions)
+                    return
+                if told and not self._served and not self._incoming:
+                    # Nobody has served yet, so whoever started the Node is there to mend it. With a reload under way
+                    # it may have been mended.
+                    self._fail(why)
+                    self._stop(now, actions)
                     return
                 if slot := self.slots.get(view.slot):  # none: it was shrunk away while it booted
                     slot.boot_failures = slot.boot_failures + 1 if slot.boot_failure == why else 1

@@ -445,6 +445,25 @@ def test_an_application_that_cannot_start_at_a_reload_is_heard_once_and_the_old_
     assert drive.state.exit_code is None
 
 
+def test_an_application_that_is_mended_during_its_first_start_serves() -> None:
+    drive = node(1, 0)
+    drive(Signalled("HUP"))
+    assert "no table" in logs(drive.say(A1, control.BootFailed("no table", told=True)))
+    drive(Exited(A1, "exit 3"))
+    assert drive.state.exit_code is None
+    assert Serving() in drive.ready((0, 2))
+    # And when it is still broken, it is tried once more, and that is the end.
+    drive = node(1, 0)
+    drive(Signalled("HUP"))
+    drive.say(A1, control.BootFailed("no table", told=True))
+    drive(Exited(A1, "exit 3"))
+    drive.say((0, 2), control.BootFailed("no table", told=True))
+    drive(Exited((0, 2), "exit 3"))
+    assert Fork((0, 3), "performance") in drive.after(1)
+    drive.say((0, 3), control.BootFailed("no table", told=True))
+    assert drive(Exited((0, 3), "exit 3")) == [Exit(1, "no table")]
+
+
 def test_an_application_that_cannot_start_once_others_have_served_is_tried_again() -> None:
     drive = running(2, 0)
     drive(Exited(A1, "signal 9"))
