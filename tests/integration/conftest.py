@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 import uvloop
 from asgi_kit import ENGINES
+from postgres_kit import PostgresServer
 from serve_kit import Process, Start
 
 PATIENCE = 5.0  # seconds that threads have to end; they take milliseconds
@@ -142,3 +143,14 @@ def no_leaks(_baseline: None) -> Iterator[None]:
     assert not tasks, f"tasks are left: {tasks}"
     opened = eventually(lambda: {what for fd, what in open_files().items() if files.get(fd) != what})
     assert not opened, f"files are left open: {opened}"
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL server for all tests that need one; it runs when a test begins."""
+    server = PostgresServer()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.close()

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import compute_functions
+from postgres_kit import PostgresServer
 from raw_upstream import RawUpstream
 
 from zerver.effect import Effect
@@ -20,6 +21,7 @@ from zerver.effectors.base import AsyncEffector, Effector
 from zerver.effectors.call import CallEffector
 from zerver.effectors.compute import ComputeEffector
 from zerver.effectors.http import HttpEffector
+from zerver.effectors.http_aiohttp import AiohttpEffector
 from zerver.effectors.kv import KvEffector
 from zerver.effectors.sql import SqlEffector
 from zerver.effectors.timer import TimerEffector
@@ -180,6 +182,21 @@ async def sql_in_memory(folder: Path) -> AsyncIterator[Trial]:
 
 
 @asynccontextmanager
+async def postgres_reads(folder: Path, server: PostgresServer) -> AsyncIterator[Trial]:
+    effector = SqlEffector({"default": server.url}, size=4)
+    yield Trial(effector, [sql.query("select 1"), sql.query("select nothing")], sql.query("select pg_sleep(3600)"))
+
+
+@asynccontextmanager
+async def postgres_transactions(folder: Path, server: PostgresServer) -> AsyncIterator[Trial]:
+    """Also those that wait for a connection."""
+    effector = SqlEffector({"default": server.url}, size=2, prepared=False)
+    table = sql.execute("create temp table if not exists t (a int)")
+    slow = sql.transaction([table, sql.query("select pg_sleep(3600)")])
+    yield Trial(effector, [sql.transaction([table, sql.query("select 1")]), sql.execute("nonsense")], slow)
+
+
+@asynccontextmanager
 async def kv_writes(folder: Path) -> AsyncIterator[Trial]:
     """Slow is what waits for a lock that another process holds, at most for the busy time-out."""
     path = os.fspath(folder / "kv.db")
@@ -195,7 +212,19 @@ async def kv_writes(folder: Path) -> AsyncIterator[Trial]:
 
 
 @asynccontextmanager
-async def https(folder: Path) -> AsyncIterator[Trial]:
+async def lean_https(folder: Path) -> AsyncIterator[Trial]:
+    async with https(HttpEffector()) as trial:
+        yield trial
+
+
+@asynccontextmanager
+async def full_https(folder: Path) -> AsyncIterator[Trial]:
+    async with https(AiohttpEffector()) as trial:
+        yield trial
+
+
+@asynccontextmanager
+async def https(effector: Effector) -> AsyncIterator[Trial]:
     async with RawUpstream() as upstream:
         quick = [
             http.get(upstream.url("/")),
@@ -203,12 +232,15 @@ async def https(folder: Path) -> AsyncIterator[Trial]:
             http.get(upstream.url("/close")),
         ]
         begun = lambda: any("/drip" in one.line for one in upstream.requests)  # noqa: E731
-        yield Trial(HttpEffector(), quick, http.get(upstream.url("/drip")), under_way=begun)
+        yield Trial(effector, quick, http.get(upstream.url("/drip")), under_way=begun)
 
 
 class Subject(NamedTuple):
     name: str
-    make: Callable[[Path], AbstractAsyncContextManager[Trial]]
+    make: Callable[..., AbstractAsyncContextManager[Trial]]
+    """Of a folder, and of the server where it needs one."""
+    server: str | None = None
+    """The fixture of that."""
 
 
 SUBJECTS = [
@@ -221,6 +253,9 @@ SUBJECTS = [
     Subject("sql read", sql_reads),
     Subject("sql write", sql_writes),
     Subject("sql in memory", sql_in_memory),
+    Subject("sql on postgres", postgres_reads, "postgres"),
+    Subject("sql on postgres, transactions", postgres_transactions, "postgres"),
     Subject("kv", kv_writes),
-    Subject("http", https),
+    Subject("http", lean_https),
+    Subject("http with aiohttp", full_https),
 ]

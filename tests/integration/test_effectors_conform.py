@@ -22,7 +22,11 @@ LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 
 @pytest.fixture(params=SUBJECTS, ids=lambda subject: subject.name)
 def subject(request: pytest.FixtureRequest) -> Subject:
-    return request.param  # type: ignore[no-any-return]
+    subject: Subject = request.param
+    if subject.server is None:
+        return subject
+    server = request.getfixturevalue(subject.server)
+    return subject._replace(make=lambda folder: subject.make(folder, server))
 
 
 @pytest.fixture(params=LOOPS)

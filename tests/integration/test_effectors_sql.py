@@ -25,7 +25,6 @@ from zerver.effect import Effect
 from zerver.effect_results import interpret
 from zerver.effectors.sql import SqlEffector
 from zerver.effects import sql
-from zerver.effects.sql import SqlResult, SqlRows
 from zerver.error import Error, ErrorKind
 from zerver_runtime.outcome import Failure, Outcome, Success
 
@@ -94,41 +93,6 @@ def test_nothing_is_made_before_it_is_needed_and_then_directories_too(path: Path
     assert path.exists()
 
 
-def test_rows_come_raw_as_columns_and_tuples(path: Path) -> None:
-    async def check(database: Database) -> None:
-        await database.value(sql.execute("insert into t (a, b) values ('x', x'00'), (1.5, null)"))
-        outcome = await Probe(database.effector, sql.query("select a, b, id as c from t order by id")).settled()
-        assert outcome == Success(SqlRows(("a", "b", "c"), [("x", b"\0", 1), (1.5, None, 2)]))
-        outcome = await Probe(database.effector, sql.query_one("select id from t order by id")).settled()
-        assert outcome == Success(SqlRows(("id",), [(1,)]))
-
-    run(check, path)
-
-
-def test_execute_counts_rows_and_gives_the_id_of_what_it_inserted(path: Path) -> None:
-    async def check(database: Database) -> None:
-        assert await database.value(sql.execute("insert into t (a) values (1), (2)")) == SqlResult(2, 2)
-        assert await database.value(sql.execute("update t set a = 3")) == SqlResult(2)
-        assert await database.value(sql.execute("update t set a = 4 where id = 1 returning a")) == SqlResult(1)
-        assert await database.value(sql.execute("delete from t where id = 9")) == SqlResult(0)
-        assert await database.value(sql.execute("insert or ignore into t (id) values (1)")) == SqlResult(0)
-        upsert = "insert into t (id) values (1) on conflict (id) do update set a = 5"
-        assert await database.value(sql.execute(upsert)) == SqlResult(1)
-        assert await database.value(sql.execute("create table u (a)")) == SqlResult(0)
-        assert await database.value(sql.execute("select * from t")) == SqlResult(0)
-
-    run(check, path)
-
-
-def test_returning_gives_rows_of_a_statement_that_has_run_to_its_end(path: Path) -> None:
-    async def check(database: Database) -> None:
-        inserted = sql.query_one("insert into t (a) values (1), (2), (3) returning id", as_=int)
-        assert await database.value(inserted) == 1
-        assert await database.value(sql.query_one("select count(*) from t", as_=int)) == 3
-
-    run(check, path)
-
-
 class Colour(enum.Enum):
     RED = "red"
 
@@ -174,140 +138,6 @@ def test_parameters_are_stored_as_their_nearest_plain_form(path: Path, given: An
     run(check, path, tables=False)
 
 
-@pytest.mark.parametrize("given", [2**63, -(2**63) - 1, 10**400, "\ud800"])
-def test_a_value_that_no_database_holds_is_unprocessable_and_named(path: Path, given: Any) -> None:
-    async def check(database: Database) -> None:
-        for effect in (
-            sql.query_one("select :value", {"value": given}),
-            sql.transaction(
-                [sql.execute("delete from t"), sql.execute("insert into t (a) values (:value)", {"value": given})]
-            ),
-        ):
-            error = await database.error(effect)
-            assert (error.kind, error.key) == (ErrorKind.UNPROCESSABLE, "value")
-
-    run(check, path)
-
-
-@pytest.mark.parametrize("given", [{"a": 1}, [1], (1,), object(), {1}])
-def test_a_value_of_another_type_is_a_bug_that_the_log_names(
-    path: Path, given: Any, caplog: pytest.LogCaptureFixture
-) -> None:
-    async def check(database: Database) -> None:
-        error = await database.error(sql.query_one("select :value", {"value": given}))
-        assert error.kind is ErrorKind.INTERNAL
-
-    run(check, path, tables=False)
-    assert f"parameter :value is a {type(given).__name__}" in caplog.text
-
-
-@pytest.mark.parametrize(
-    ("statement", "kind", "constraint"),
-    [
-        ("insert into author (name) values ('Ada')", ErrorKind.CONFLICT, "unique"),
-        ("insert into author (id, name) values (1, 'secret')", ErrorKind.CONFLICT, "primary key"),
-        ("insert into pair values (1, 2)", ErrorKind.CONFLICT, "primary key"),
-        ("insert into book (author) values (99)", ErrorKind.CONFLICT, "foreign key"),
-        ("delete from author", ErrorKind.CONFLICT, "foreign key"),
-        ("insert into author (name) values (null)", ErrorKind.INTERNAL, None),
-        ("insert into author (name) values ('')", ErrorKind.INTERNAL, None),
-        ("insert into nowhere values ('secret')", ErrorKind.INTERNAL, None),
-        ("inser into author values (1)", ErrorKind.INTERNAL, None),
-        ("insert into author (nothing) values (1)", ErrorKind.INTERNAL, None),
-        ("select raise_secret()", ErrorKind.INTERNAL, None),
-    ],
-)
-def test_violations_are_conflicts_and_the_rest_are_bugs_whose_text_only_the_log_has(
-    path: Path, statement: str, kind: ErrorKind, constraint: str | None, caplog: pytest.LogCaptureFixture
-) -> None:
-    async def check(database: Database) -> None:
-        for made in (
-            *TABLES[1:],
-            "insert into author values (1, 'Ada')",
-            "insert into book values (1)",
-            "insert into pair values (1, 2)",
-        ):
-            await database.value(sql.execute(made))
-        outcome = await database.outcome(sql.execute(statement))
-        assert isinstance(outcome, Failure)
-        error = outcome.error
-        assert isinstance(error, Error)
-        assert (error.kind, outcome.retryable) == (kind, False)
-        assert (error.detail or {}).get("constraint") == constraint
-        for hidden in ("secret", "author", "Ada", "nowhere"):
-            assert hidden not in error.what
-        assert await database.value(sql.query_one("select count(*) from author", as_=int)) == 1
-
-    run(check, path)
-    assert (statement in caplog.text) is (kind is ErrorKind.INTERNAL)
-
-
-def test_a_transaction_takes_effect_as_one(path: Path) -> None:
-    async def check(database: Database) -> None:
-        effect = sql.transaction(
-            [
-                sql.execute("insert into t (a) values (1)"),
-                sql.query_one("select count(*) from t", as_=int),
-                sql.query("select a from t", as_=list[int]),
-            ]
-        )
-        assert await database.value(effect) == (SqlResult(1, 1), 1, [1])
-        assert await database.value(sql.query_one("select count(*) from t", as_=int)) == 1
-
-    run(check, path)
-
-
-@pytest.mark.parametrize(
-    ("last", "kind"),
-    [
-        (sql.execute("insert into author (name) values ('Ada')"), ErrorKind.CONFLICT),
-        (sql.execute("insert into nowhere values (1)"), ErrorKind.INTERNAL),
-        (sql.query_one("select a from t where a = 99"), ErrorKind.NOT_FOUND),
-        (sql.query_one("update t set a = 2 where a = 99 returning a"), ErrorKind.NOT_FOUND),
-    ],
-)
-def test_a_transaction_that_fails_leaves_nothing_and_the_next_one_works(
-    path: Path, last: Effect[Any], kind: ErrorKind
-) -> None:
-    async def check(database: Database) -> None:
-        await database.value(sql.execute("insert into author (name) values ('Ada')"))
-        error = await database.error(sql.transaction([sql.execute("insert into t (a) values (1)"), last]))
-        assert error.kind is kind
-        assert await database.value(sql.query_one("select count(*) from t", as_=int)) == 0
-        await database.value(sql.transaction([sql.execute("insert into t (a) values (1)")]))
-        assert await database.value(sql.query_one("select count(*) from t", as_=int)) == 1
-
-    run(check, path)
-
-
-def test_a_reader_sees_nothing_of_a_transaction_before_it_is_over(path: Path) -> None:
-    async def check(database: Database) -> None:
-        slow = Probe(
-            database.effector,
-            sql.transaction(
-                [sql.execute("insert into t (a) values (1)"), sql.execute(f"insert into t (a) {FOR_EVER}")]
-            ),
-        )
-        for _ in range(20):
-            assert await database.value(sql.query_one("select count(*) from t", as_=int)) == 0
-        assert not slow.outcomes
-        assert slow.cancel is not None
-        slow.cancel()
-        await slow.settled()
-        assert await database.value(sql.query_one("select count(*) from t", as_=int)) == 0
-
-    run(check, path)
-
-
-def test_what_a_writer_has_done_is_seen_by_the_next_reader(path: Path) -> None:
-    async def check(database: Database) -> None:
-        for number in range(1, 50):
-            await database.value(sql.execute("insert into t (a) values (:a)", {"a": number}))
-            assert await database.value(sql.query_one("select max(a) from t", as_=int)) == number
-
-    run(check, path)
-
-
 def test_reads_run_beside_each_other_and_beside_a_write(path: Path) -> None:
     async def check(database: Database) -> None:
         slow = [Probe(database.effector, sql.query_one(FOR_EVER)) for _ in range(2)]
@@ -328,23 +158,6 @@ def test_a_statement_that_waits_is_taken_out_of_the_queue(path: Path) -> None:
         waiting.cancel()
         assert len(waiting.outcomes) == 1  # at once: nothing has to be waited for
         assert not running.outcomes
-
-    run(check, path, tables=False, readers=1)
-
-
-def test_an_interrupt_hits_only_the_statement_that_it_is_meant_for(path: Path) -> None:
-    """Cancelled at every possible moment, a statement never takes its successor on the same connection with it."""
-
-    async def check(database: Database) -> None:
-        for turn in range(200):
-            doomed = Probe(database.effector, sql.query_one(FOR_EVER))
-            innocent = Probe(database.effector, sql.query_one("select 1", as_=int))
-            for _ in range(turn % 5):
-                await asyncio.sleep(0)
-            assert doomed.cancel is not None
-            doomed.cancel()
-            assert isinstance(await innocent.settled(), Success)
-            assert isinstance(await doomed.settled(), Failure)
 
     run(check, path, tables=False, readers=1)
 
@@ -493,25 +306,6 @@ def test_in_memory_all_share_one_connection(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
-def test_each_database_has_its_own_file(tmp_path: Path) -> None:
-    async def main() -> None:
-        effector = SqlEffector({name: f"sqlite:///{tmp_path}/{name}.db" for name in ("default", "other")})
-        await Probe(effector, sql.execute("create table t (a)", db="other")).settled()
-        assert isinstance(await Probe(effector, sql.query("select * from t", db="other")).settled(), Success)
-        assert isinstance(await Probe(effector, sql.query("select * from t")).settled(), Failure)
-        await effector.close()
-
-    asyncio.run(main())
-
-
-def test_an_unknown_database_is_a_bug_that_the_log_names(path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    async def check(database: Database) -> None:
-        assert (await database.error(sql.query("select 1", db="nope"))).kind is ErrorKind.INTERNAL
-
-    run(check, path, tables=False)
-    assert "no database 'nope'; effects.databases has default" in caplog.text
-
-
 def test_a_file_that_cannot_be_opened_is_a_bug_that_the_log_names_until_it_can(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -553,7 +347,7 @@ def test_a_relative_path_is_relative_to_the_current_directory(tmp_path: Path, mo
     assert (tmp_path / "var" / "x.db").exists()
 
 
-@pytest.mark.parametrize("url", ["postgresql://h/d", "sqlite:relative.db", "x.db", ""])
+@pytest.mark.parametrize("url", ["mysql://h/d", "sqlite:relative.db", "x.db", ""])
 def test_other_urls_are_refused_when_it_is_made(url: str) -> None:
     with pytest.raises(ValueError, match="sqlite"):
         SqlEffector({"default": url})

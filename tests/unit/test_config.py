@@ -27,7 +27,7 @@ from zerver.config import (
     parse,
     sqlite_path,
 )
-from zerver.config.rules import LATER, engine_enabled
+from zerver.config.rules import LATER, engine_enabled, sql_store
 
 ROOT = Path(__file__).parents[2]
 DOC = (ROOT / "docs/reference/configuration.md").read_text()
@@ -320,10 +320,6 @@ def test_a_sqlite_url_names_a_relative_or_absolute_file(url: str, path: str) -> 
 @pytest.mark.parametrize(
     ("url", "said"),
     [
-        ("postgresql://localhost/db", "PostgreSQL is not in this version, only SQLite: sqlite:///PATH"),
-        ("postgresql+asyncpg://localhost/db", "PostgreSQL is not in this version"),
-        ("postgres://localhost/db", "PostgreSQL is not in this version"),
-        ("redis://localhost", "Redis is not in this version"),
         ("mysql://localhost/db", "must be sqlite:///relative/path.db or sqlite:////absolute/path.db"),
         ("var/zerver.db", "must be sqlite:///relative/path.db"),
         ("sqlite:var/zerver.db", "must be sqlite:///relative/path.db"),
@@ -335,17 +331,38 @@ def test_a_sqlite_url_names_a_relative_or_absolute_file(url: str, path: str) -> 
         ("sqlite:///a.db?mode=ro", "options are set in effects.sqlite"),
     ],
 )
-def test_a_store_that_this_version_does_not_have_is_refused(url: str, said: str) -> None:
+def test_a_url_that_names_no_store_is_refused(url: str, said: str) -> None:
     for path in ("effects.databases.default", "effects.kv"):
         with pytest.raises(ConfigError, match=re.escape(f"flag: {path} = {json.dumps(url)}: ")) as caught:
             load({}, {}, nested(path, url))
         assert said in str(caught.value)
 
 
+@pytest.mark.parametrize("url", ["postgresql://me:s3cret@h1,h2:5433/db?sslmode=require", "POSTGRES:///db"])
+def test_a_database_may_be_postgresql(url: str) -> None:
+    assert load({"effects": {"databases": {"reports": url}}}).effects.databases["reports"] == url
+    assert sql_store(url) == "postgres"
+
+
+@pytest.mark.parametrize(
+    ("path", "url", "said"),
+    [
+        ("effects.databases.default", "postgresql://", "must be postgresql://USER:PASSWORD@HOST:PORT/DATABASE"),
+        ("effects.databases.default", "postgresql+asyncpg://localhost/db", "without the name of a driver"),
+        ("effects.databases.default", "redis://localhost", "or postgresql://USER:PASSWORD@HOST:PORT/DATABASE"),
+        ("effects.kv", "postgresql://localhost/db", "must be sqlite:///relative/path.db"),
+    ],
+)
+def test_a_store_of_another_family_is_refused(path: str, url: str, said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load({}, {}, nested(path, url))
+    assert said in str(caught.value)
+
+
 def test_a_password_in_a_url_is_not_shown() -> None:
     for url in ("postgresql://me:s3cret@db/x", "postgresql://me:s3/c@ret@db/x"):
         with pytest.raises(ConfigError) as caught:
-            load({}, {"ZERVER_EFFECTS__DATABASES__DEFAULT": url})
+            load({}, {"ZERVER_EFFECTS__KV": url})
         assert '"postgresql://***@db/x"' in str(caught.value)
         assert "s3" not in str(caught.value)
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Literal
 
 from zerver.config.problem import ConfigError, choices, shown
 from zerver.config.settings import EffectsConfig, ServerConfig
 
-__all__ = ["LATER", "effects_problems", "engine_enabled", "server_problems", "sqlite_path"]
+__all__ = ["LATER", "effects_problems", "engine_enabled", "server_problems", "sql_store", "sqlite_path"]
 
 # Sections that a later version reads. To accept them before would be to promise something.
 LATER: Mapping[tuple[str, ...], str] = {
@@ -19,13 +20,8 @@ LATER: Mapping[tuple[str, ...], str] = {
     ("effects", "timeouts", "actor"): "it has no actors",
 }
 
-_OTHER_STORES = {
-    "postgres": "PostgreSQL",
-    "postgresql": "PostgreSQL",
-    "redis": "Redis",
-    "rediss": "Redis",
-    "valkey": "Valkey",
-}
+_SQLITE = "sqlite:///relative/path.db or sqlite:////absolute/path.db"
+_POSTGRES = "postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
 
 
 def engine_enabled(name: str, source: str) -> bool:
@@ -44,17 +40,32 @@ def sqlite_path(url: str) -> str:
     :raises ValueError: it is no such URL. The message says what it must be.
     """
     scheme, _, rest = url.partition("://")
-    scheme = scheme.lower()
-    other = _OTHER_STORES.get(scheme.partition("+")[0])
-    if other:
-        raise ValueError(f"{other} is not in this version, only SQLite: sqlite:///PATH")
-    if scheme != "sqlite" or not rest.startswith("/") or rest.endswith("/"):
-        raise ValueError("must be sqlite:///relative/path.db or sqlite:////absolute/path.db")
+    if scheme.lower() != "sqlite" or not rest.startswith("/") or rest.endswith("/"):
+        raise ValueError(f"must be {_SQLITE}")
     if rest == "/:memory:":
         raise ValueError("must name a file: in memory, each connection would have a database of its own")
     if "?" in rest or "#" in rest:
         raise ValueError("must have a plain path after sqlite:///; options are set in effects.sqlite")
     return rest[1:]
+
+
+def sql_store(url: str) -> Literal["sqlite", "postgres"]:
+    """What a URL of ``effects.databases`` names.
+
+    :raises ValueError: nothing that ``sql`` effects know. The message says what it must be.
+    """
+    scheme, _, rest = url.partition("://")
+    kind = scheme.lower()
+    if kind in ("postgres", "postgresql"):
+        if not rest:
+            raise ValueError(f"must be {_POSTGRES}")
+        return "postgres"
+    if kind.startswith(("postgres+", "postgresql+")):
+        raise ValueError(f"must be {_POSTGRES}, without the name of a driver")
+    if kind != "sqlite":
+        raise ValueError(f"must be {_SQLITE}, or {_POSTGRES}")
+    sqlite_path(url)
+    return "sqlite"
 
 
 def server_problems(server: ServerConfig) -> Iterator[tuple[tuple[str, ...], str]]:
@@ -72,10 +83,14 @@ def server_problems(server: ServerConfig) -> Iterator[tuple[tuple[str, ...], str
 
 def effects_problems(effects: EffectsConfig) -> Iterator[tuple[tuple[str, ...], str]]:
     """For each setting that is wrong, its path, and how a message about it goes on after the path."""
-    urls = [(("effects", "databases", name), url) for name, url in effects.databases.items()]
-    for path, url in (*urls, (("effects", "kv"), effects.kv)):
+    urls = [(("effects", "databases", name), url, sql_store) for name, url in effects.databases.items()]
+    stores: list[tuple[tuple[str, ...], str, Callable[[str], object]]] = [
+        *urls,
+        (("effects", "kv"), effects.kv, sqlite_path),
+    ]
+    for path, url, check in stores:
         try:
-            sqlite_path(url)
+            check(url)
         except ValueError as error:
             yield path, f" = {shown(url)}: {error}"
     for target in effects.targets:

@@ -23,6 +23,7 @@ __all__ = [
     "ObservabilityConfig",
     "Policy",
     "PoolConfig",
+    "PostgresConfig",
     "ReactorConfig",
     "RetryConfig",
     "SchedulersConfig",
@@ -165,6 +166,13 @@ class SqliteConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     busy_timeout: SecondsOrZero = 5.0
 
 
+class PostgresConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Each PostgreSQL database: the most connections of one process; whether statements stay prepared on them."""
+
+    size: Threads = 10
+    prepared: bool = True
+
+
 class HttpConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The HTTP client: the largest response body (bytes) that an effect accepts."""
 
@@ -242,6 +250,7 @@ class EffectsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     databases: dict[str, Text] = field(default_factory=lambda: dict(DEFAULT_DATABASES))
     kv: Text = "sqlite:///var/kv.db"
     sqlite: SqliteConfig = SqliteConfig()
+    postgres: PostgresConfig = PostgresConfig()
     http: HttpConfig = HttpConfig()
     timeouts: TimeoutsConfig = TimeoutsConfig()
     default_breaker: BreakerConfig = BreakerConfig()

@@ -35,10 +35,16 @@ def built_in_effectors(config: Config, calls: ThreadPool, compute: ComputePool) 
     """A driver for each family that this version has. Blocking functions of ``call`` run on ``calls``, which is lent;
     ``compute`` is closed with its driver."""
     effects = config.effects
-    sqlite = effects.sqlite
+    sqlite, postgres = effects.sqlite, effects.postgres
     return {
         "http": HttpEffector(max_body_bytes=effects.http.max_body_bytes),
-        "sql": SqlEffector(effects.databases, readers=sqlite.readers, busy_timeout=sqlite.busy_timeout),
+        "sql": SqlEffector(
+            effects.databases,
+            readers=sqlite.readers,
+            busy_timeout=sqlite.busy_timeout,
+            size=postgres.size,
+            prepared=postgres.prepared,
+        ),
         "kv": KvEffector(effects.kv, readers=sqlite.readers, busy_timeout=sqlite.busy_timeout),
         "timer": TimerEffector(),
         "call": CallEffector(calls),

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from zerver.effect import Effect, Retry
 from zerver.effects import http, sql
 from zerver.effects.sql import SqlResult, SqlStatement
-from zerver.effects.sql_text import read_statement
+from zerver.effects.sql_text import numbered, read_statement
 from zerver.error import DefinitionError
 from zerver.slot import Slot
 
@@ -140,6 +140,72 @@ def test_parameters_are_found_outside_of_texts_names_and_comments(text: str, nam
 def test_a_text_that_is_not_one_statement_with_named_parameters_is_refused(text: str, says: str) -> None:
     with pytest.raises(DefinitionError, match=says):
         sql.execute(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        (r"select E'it\'s :a' || :b", {"b"}),
+        ("select $$ ; ' :a $$ || :b", {"b"}),
+        ("select $x$ $$ :a $x$ || :b", {"b"}),
+        ("do $$ begin; delete from t; end $$", set()),
+        ("select /* /* :a */ ' */ :b", {"b"}),
+        ("select payload ? 'a', payload ?| :keys", {"keys"}),
+        ("select f(a := :b)", {"b"}),
+        ("select a[1:2], a[ :i ], :b", {"b"}),  # of both dialects: SQLite's name is [ :i ]
+        ("select (array[:a, 'it''s'])[1:2], E'\\':b'", {"a"}),
+    ],
+)
+def test_what_only_postgresql_reads_is_a_statement_too(text: str, names: set[str]) -> None:
+    assert read_statement(text).names == names
+
+
+@pytest.mark.parametrize(
+    ("text", "numbered_text", "names"),
+    [
+        ("select 1", "select 1", ()),
+        ("select :a, :b, :a", "select $1, $2, $1", ("a", "b")),
+        (
+            "select ':a', \":b\" -- :c\n, :d::int /* :e /* :f */ :g */",
+            "select ':a', \":b\" -- :c\n, $1::int /* :e /* :f */ :g */",
+            ("d",),
+        ),
+        ("select a[lo:hi], a[:i]", "select a[lo $1], a[$2]", ("hi", "i")),
+        ("select $t$:a$t$, E':a\\':b', u&':a'", "select $t$:a$t$, E':a\\':b', u&':a'", ()),
+        ("select a::b::c, x ->> :k", "select a::b::c, x ->> $1", ("k",)),
+    ],
+)
+def test_parameters_are_numbered_for_postgresql(text: str, numbered_text: str, names: tuple[str, ...]) -> None:
+    found = numbered(text)
+    assert (found.sql, found.names) == (numbered_text, names)
+
+
+@pytest.mark.parametrize(
+    ("text", "changes"),
+    [
+        ("select 1", False),
+        ("with a as (select 1) insert into t select * from a", False),
+        ("-- now\nupdate t set a = :a", False),
+        ("set search_path = a", True),
+        ("select set_config('a', 'b', false)", True),
+        ("select pg_advisory_lock(1)", True),
+        ("select 'set_config'", False),
+        ("create temp table t (a int)", True),
+        ("listen a", True),
+    ],
+)
+def test_what_may_leave_something_behind_on_its_connection_is_known(text: str, changes: bool) -> None:
+    assert numbered(text).changes_session is changes
+
+
+@given(st.text(st.sampled_from("'\"`[]:;-/*?$ \nabeE\\r0\0é"), max_size=40))
+def test_any_text_is_numbered_or_refused(text: str) -> None:
+    try:
+        found = numbered(text)
+    except DefinitionError:
+        return
+    assert all(f":{name}" in text for name in found.names)
+    assert len(found.names) == len({one for one in range(1, 40) if f"${one}" in found.sql}) or "$" in text
 
 
 @given(st.text(st.sampled_from("'\"`[]:;-/*? \nabselctinupdr0\0é"), max_size=40))
