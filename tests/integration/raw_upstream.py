@@ -146,6 +146,12 @@ class RawUpstream:
     async def do_redirect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, path: str) -> None:
         await self._send(writer, b"HTTP/1.1 302 Found\r\nLocation: /elsewhere\r\nContent-Length: 0\r\n\r\n")
 
+    async def do_loop(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, path: str) -> None:
+        await self._send(writer, b"HTTP/1.1 307 On\r\nLocation: loop\r\nContent-Length: 0\r\n\r\n")
+
+    async def do_to_hang(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, path: str) -> None:
+        await self._send(writer, b"HTTP/1.1 308 On\r\nLocation: /hang\r\nContent-Length: 0\r\n\r\n")
+
     async def do_cookie(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, path: str) -> None:
         await self._send(writer, b"HTTP/1.1 200 OK\r\nSet-Cookie: a=b\r\nContent-Length: 0\r\n\r\n")
 

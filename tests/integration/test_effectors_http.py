@@ -58,12 +58,12 @@ def run(request: pytest.FixtureRequest) -> Run:
     return run
 
 
-async def outcome(effector: Driver, effect: Effect[Any]) -> Outcome:
+async def outcome(effector: Driver | HttpEffector, effect: Effect[Any]) -> Outcome:
     raw = await Probe(effector, effect).settled()
     return interpret(effect, raw.value, time.time) if isinstance(raw, Success) else raw
 
 
-async def failure(effector: Driver, effect: Effect[Any]) -> tuple[Failure, Error]:
+async def failure(effector: Driver | HttpEffector, effect: Effect[Any]) -> tuple[Failure, Error]:
     failed = await outcome(effector, effect)
     assert isinstance(failed, Failure), failed
     assert isinstance(failed.error, Error)
@@ -327,3 +327,61 @@ def test_aiohttp_is_imported_when_an_effect_needs_it_and_not_before() -> None:
         "asyncio.run(main())\n"
     )
     subprocess.run([sys.executable, "-W", "error", "-c", program], check=True, timeout=20)
+
+
+NEEDS = {"lean": {}, "aiohttp": {"Accept-Encoding": "deflate"}}  # headers that have it done by this driver
+
+
+@pytest.mark.parametrize("headers", NEEDS.values(), ids=NEEDS)
+def test_redirects_are_followed_as_far_as_was_asked_for(headers: dict[str, str]) -> None:
+    async def main() -> None:
+        async with RawUpstream() as upstream:
+            effector = HttpEffector()
+            effect = http.post(upstream.url("/redirect"), json={}, headers=headers, redirects=1, as_=bytes)
+            assert await outcome(effector, effect) == Success(b'{"a": 1}')
+            assert [one.line for one in upstream.requests] == ["POST /redirect HTTP/1.1", "GET /elsewhere HTTP/1.1"]
+            assert upstream.connections == 1
+            failed, error = await failure(effector, http.get(upstream.url("/loop"), headers=headers, redirects=3))
+            assert (error.kind, failed.retryable) == (ErrorKind.UPSTREAM_UNAVAILABLE, False)
+            assert "too many redirects" in error.what
+            assert len(upstream.requests) == 6
+            probe = Probe(effector, http.get(upstream.url("/to/hang"), headers=headers, redirects=3))
+            await until(lambda: len(upstream.requests) == 8)
+            assert probe.cancel is not None
+            probe.cancel()
+            await probe.settled()
+            await effector.close()
+            await until(lambda: upstream.open == 0, "a connection is left open")
+            assert len(probe.outcomes) == 1
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("headers", NEEDS.values(), ids=NEEDS)
+def test_an_attempt_carries_the_traceparent_that_the_tracer_gives(headers: dict[str, str]) -> None:
+    given = ["00-" + "1" * 32 + "-" + "2" * 16 + "-01", None, "00-unused"]
+
+    async def main() -> None:
+        async with RawUpstream() as upstream:
+            effector = HttpEffector(traceparent=lambda effect: given.pop(0))
+            await outcome(effector, http.get(upstream.url("/"), headers=headers))
+            await outcome(effector, http.get(upstream.url("/"), headers=headers))
+            await outcome(effector, http.get(upstream.url("/"), headers={**headers, "traceparent": "mine"}))
+            sent = [one.headers.get("traceparent") for one in upstream.requests]
+            assert sent == ["00-" + "1" * 32 + "-" + "2" * 16 + "-01", None, "mine"]
+            await effector.close()
+
+    asyncio.run(main())
+
+
+def test_proxies_of_the_environment_are_used_where_that_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        async with RawUpstream() as proxy:
+            for name in ("HTTP_PROXY", "http_proxy"):
+                monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.port}")
+            effector = HttpEffector(proxies=True)
+            assert await outcome(effector, http.get("http://name.invalid/x", as_=bytes)) == Success(b'{"a": 1}')
+            assert proxy.requests[0].line == "GET http://name.invalid/x HTTP/1.1"
+            await effector.close()
+
+    asyncio.run(main())

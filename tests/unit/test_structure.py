@@ -16,6 +16,8 @@ PURE = (
     "zerver.slot", "zerver.effect", "zerver.error", "zerver.decision", "zerver.context", "zerver.step",
     "zerver.step_source", "zerver.need", "zerver.request", "zerver.client_input", "zerver.codec", "zerver.execution",
     "zerver.interpreter", "zerver.signals", "zerver.pipeline", "zerver.routing", "zerver.path_template",
+    "zerver.effectors.http_client.request", "zerver.effectors.http_client.response",
+    "zerver.effectors.http_client.pool", "zerver.effectors.http_redirect",
     "zerver.effects", "zerver.effect_results", "zerver.faults", "zerver.lax", "zerver.multipart",
     "zerver.wire", "zerver.trace.events", "zerver.config.settings", "zerver.config.merge", "zerver.config.rules",
     "zerver_runtime.outcome", "zerver_runtime.ids", "zerver_runtime.message", "zerver_runtime.reply",

@@ -39,6 +39,7 @@ class AiohttpEffector:
         self._max_body_bytes = max_body_bytes
         self._tls = tls
         self._proxies = proxies
+        self._importing: asyncio.Future[object] | None = None
         self._session: aiohttp.ClientSession | None = None
         self._attempts = AsyncEffector(self._perform, close=self._close)
 
@@ -55,8 +56,11 @@ class AiohttpEffector:
             await session.close()
 
     async def _perform(self, effect: Effect[Any]) -> HttpResult | Failure:
-        if self._session is None:  # the import takes longer than a loop may stand still
-            await asyncio.get_running_loop().run_in_executor(None, importlib.import_module, "aiohttp")
+        if self._session is None:
+            if self._importing is None:  # it takes longer than a loop may stand still
+                loop = asyncio.get_running_loop()
+                self._importing = loop.run_in_executor(None, importlib.import_module, "aiohttp")
+            await asyncio.wait([self._importing])
         import aiohttp
         import yarl
 
