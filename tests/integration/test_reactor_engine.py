@@ -377,7 +377,7 @@ async def test_exit_callbacks_wait_for_a_step_that_still_runs(app: App, stuck: S
     order: list[str] = []
 
     def slow(ctx: CtxView) -> Decision:
-        ctx.on_exit(lambda: order.append("exit"))
+        ctx.on_exit(lambda: order.append(f"exit on {threading.current_thread().name[:15]}"))
         stuck()
         ctx.on_exit(lambda: order.append("exit, registered after the end"))
         order.append("step")
@@ -394,7 +394,7 @@ async def test_exit_callbacks_wait_for_a_step_that_still_runs(app: App, stuck: S
         assert order == []
         stuck.go.set()
         await until(lambda: len(order) == 3)
-    assert order == ["step", "exit, registered after the end", "exit"]
+    assert order == ["step", "exit, registered after the end", "exit on zerver-response"]
 
 
 # Full

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 from asyncio import events
+from collections.abc import Iterator
 from typing import Any, cast
 
+import pytest
 from engine_world import Ask, Client, Program, Stage, World
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
@@ -64,6 +66,43 @@ programs = st.builds(
     deadline=st.sampled_from([0.015, 1.0, 30.0]),
     on_answer=st.sampled_from(["nothing", "nothing", "out", "close", "begin", "cancel", "raise"]),
 )
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    before = events._get_running_loop()
+    made = World("adaptive")
+    events._set_running_loop(cast(Any, made))
+    yield made
+    events._set_running_loop(before)
+
+
+def test_exit_callbacks_run_although_their_pool_was_closed(world: World) -> None:
+    client = world.begin(Program((Stage("done", exits=2),)))
+    client.close()
+    assert client.exits == []
+    world.afterwards.close()  # while they wait for a thread
+    world.rounds()
+    other = world.begin(Program((Stage("done", exits=1),)))
+    other.close()
+    for one in (client, other):
+        one.check()
+    assert (client.exits, other.exits) == ([1, 0], [0])
+    assert world.leftovers() == {}
+    world.engine.close()
+
+
+def test_nothing_begins_in_the_background_once_it_was_dropped(world: World) -> None:
+    asks = (Ask(), Ask(required=False))
+    client = world.begin(Program((Stage("need", asks, "all_required", "sequential", detach=True),)))
+    assert client.exchange is not None
+    client.exchange.drop_background()
+    client.exchange.cancel("the server stops")
+    world.rounds()
+    assert world.held == []
+    client.close()
+    assert world.leftovers() == {}
+    world.engine.close()
 
 
 class Histories(RuleBasedStateMachine):
