@@ -33,9 +33,10 @@ from itertools import pairwise
 from typing import Any
 
 from zerver.error import Error
-from zerver.request import Request
+from zerver.execution import Execution
 from zerver.trace.events import EventKind as K
 from zerver.trace.events import Record as Event
+from zerver.trace.reading import told
 from zerver_runtime.outcome import Success
 
 __all__ = ["Event", "Recorder", "causes", "cut_by_deadline", "outcome"]
@@ -69,24 +70,22 @@ _CHAINED = {
 }
 
 
-class _Named(list[Event]):
-    """A list of events, with names for their parts."""
-
-    def append(self, event: Any) -> None:
-        super().append(Event(*event))
-
-
 class Recorder:
-    """A trace that keeps everything, by request, in the order in which requests begin to tell of themselves."""
+    """A trace that keeps every request that has ended, with its events: those that come later, too."""
+
+    new = list
 
     def __init__(self) -> None:
-        self.requests: defaultdict[str, _Named] = defaultdict(_Named)
+        self.ended: list[Execution] = []
 
-    def begin(self, request: Request) -> list[Event]:
-        return self.requests[request.id]
+    def end(self, run: Execution) -> None:
+        assert run not in self.ended, "a request ends once"
+        self.ended.append(run)
 
-    def end(self, request: Request, events: Any) -> None:
-        """Nothing more to do: everything is kept."""
+    def trace(self, request_id: str) -> list[Event]:
+        """The events so far of a request that has ended."""
+        (run,) = [one for one in self.ended if one.state.request.id == request_id]
+        return told(run)
 
 
 def causes(events: list[Event]) -> list[str]:

@@ -108,8 +108,8 @@ class Execution:
     """One request on its way through one pipeline. Read it freely; only ``advance`` changes it."""
 
     __slots__ = (
-        "around", "close_later", "compensations", "dropped", "events", "need_id", "offloaded", "pending", "phase",
-        "position", "state", "steps",
+        "around", "close_later", "compensations", "dropped", "ended_ns", "events", "failure", "need_id", "offloaded",
+        "pending", "phase", "position", "response", "route", "state", "steps",
     )  # fmt: skip
 
     def __init__(
@@ -119,9 +119,12 @@ class Execution:
         around: Surroundings,
         started_ns: int,
         deadline_ns: int,
+        route: str = "",
     ) -> None:
         self.around = around
         self.steps = steps
+        self.route = route
+        """As messages name it: ``GET /todos/{id:int}``."""
         self.state = RequestState(request, around.sources, started_ns, deadline_ns)
         self.phase = NEW
         self.position = 0
@@ -138,7 +141,13 @@ class Execution:
         """Of all Needs so far; carried, not run."""
         self.dropped = 0
         """Inputs that nothing waited for."""
-        self.events: Events | None = None if around.trace is None else around.trace.begin(request)
+        self.response: Response | None = None
+        """The answer, once there is one."""
+        self.failure: Error | str | None = None
+        """Why it failed, or was given up."""
+        self.ended_ns = 0
+        """When it was closed, if it is traced."""
+        self.events: Events | None = None if around.trace is None else around.trace.new()
         """Of its trace; ``None`` where it is not traced."""
 
     @property

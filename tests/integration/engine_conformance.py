@@ -22,6 +22,7 @@ from zerver import App, Effect, ErrorKind
 from zerver.config import load
 from zerver.execution import Execution
 from zerver.server.asgi import AsgiServer
+from zerver.trace.reading import told
 from zerver_runtime.outcome import Outcome
 
 __all__ = [
@@ -200,13 +201,17 @@ async def play(row: Row, engine: str) -> Played:
             else:
                 await until(lambda: driver.holding, "no effect is held")
     answers = [_answer(await one.ended()) for one in connections]
-    traces = [recorder.requests[run.state.request.id] for run in runs]
-    assert len(recorder.requests) == len(runs), "each request that reaches the engine has a trace, and no other"
+    assert {id(run) for run in recorder.ended} == {id(run) for run in runs}, (
+        "each request that reaches the engine has a trace, and no other"
+    )
     await until(lambda: not service._dispatcher.pending)
-    told = [causes(events) for events in traces]
-    for run, lines in zip(runs, told, strict=True):
+    traces = [told(run) for run in runs]
+    lines_of = [causes(events) for events in traces]
+    for run, lines in zip(runs, lines_of, strict=True):
         lines[:] = [line.replace(run.state.request.id, "ID") for line in lines]
-    return Played(row, engine, answers, place.notes, driver.log, runs, traces, told, service._dispatcher.statistics())
+    return Played(
+        row, engine, answers, place.notes, driver.log, runs, traces, lines_of, service._dispatcher.statistics()
+    )
 
 
 def _keep_runs(engine: Any, runs: list[Execution]) -> None:

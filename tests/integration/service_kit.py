@@ -18,42 +18,31 @@ from asgi_kit import PATIENCE, until
 from zerver import App
 from zerver.config import Config, load
 from zerver.engine.live import Exchange
+from zerver.execution import Execution
 from zerver.request import Request
 from zerver.response import Response
 from zerver.routing import Match
 from zerver.server.service import Service
-from zerver.trace.events import Event, EventKind
+from zerver.trace.events import EventKind, Events
 
 __all__ = ["Asked", "Recorder", "Rig", "Stuck", "running"]
 
 
-class _Events:
-    """Those of one request, put with all others."""
-
-    def __init__(self, request_id: str, all_events: list[tuple[EventKind, str, str, Any]]) -> None:
-        self._id = request_id
-        self._all = all_events
-
-    def append(self, event: Event) -> None:
-        kind, _, name, _, _, detail = event
-        self._all.append((kind, self._id, name, detail))
-
-
 class Recorder:
-    """A trace: the events of all requests."""
+    """A trace: the events of all requests, which are told at once, in their short form."""
 
     def __init__(self) -> None:
-        self.events: list[tuple[EventKind, str, str, Any]] = []
+        self.events: list[Any] = []
 
-    def begin(self, request: Request) -> _Events:
-        return _Events(request.id, self.events)
+    def new(self) -> Events:
+        return self.events
 
-    def end(self, request: Request, events: Any) -> None:
+    def end(self, run: Execution) -> None:
         """Nothing more to do: everything is kept."""
 
     def of(self, kind: EventKind) -> list[tuple[str, Any]]:
-        """The names and details of the events of one kind."""
-        return [(name, detail) for one, _, name, detail in self.events if one is kind]
+        """The names and details of the events of one kind, which is told of by itself."""
+        return [(event[2], event[5]) for event in self.events if isinstance(event, tuple) and event[0] is kind]
 
 
 class Stuck:

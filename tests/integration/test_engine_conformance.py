@@ -77,7 +77,7 @@ async def run_cases(engine: str, join: Join, mode: Mode, size: int) -> list[tupl
             driver.case = Effects(case)
             try:
                 await hold_against_the_contract(service, driver.case, case, form, id, engine)
-                told.append((case, causes(recorder.requests[id])))
+                told.append((case, causes(recorder.trace(id))))
             except BaseException as problem:
                 problem.add_note(f"{case}, asked for by {form!r}, on {engine}")
                 raise

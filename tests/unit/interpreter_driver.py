@@ -42,6 +42,7 @@ from zerver.signals import (
 from zerver.slot import Slot
 from zerver.step import CompiledStep, compile_step
 from zerver.trace.events import EventKind
+from zerver.trace.reading import told
 from zerver_runtime.outcome import Failure, Outcome, Success
 
 __all__ = ["Driver", "Event", "FakeSources", "effect", "failed", "need", "ok", "render"]
@@ -113,7 +114,6 @@ class Driver:
         budget_ns: int = sys.maxsize,
     ) -> None:
         self.now_ns = 1_000 * SECOND
-        self.events: list[Event] = []
         self.actions: list[Action] = []
         self.in_flight: dict[tuple[int, int], Effect[Any]] = {}
         """Started effects that nothing has become of yet."""
@@ -226,15 +226,15 @@ class Driver:
 
     # The trace
 
-    def begin(self, request: Request) -> Driver:
-        """This takes the events itself."""
-        return self
+    new = list
 
-    def append(self, event: Any) -> None:
-        self.events.append(Event(*event))
+    @property
+    def events(self) -> list[Event]:
+        """Those so far, in causal order."""
+        return told(self.run)
 
-    def end(self, request: Request, events: Any) -> None:
-        assert request is self.run.state.request
+    def end(self, run: Execution) -> None:
+        assert run is self.run
         assert self.events[-1].kind is EventKind.RequestEnd
 
 

@@ -26,6 +26,7 @@ from zerver.response import Response
 from zerver.server.assembly import policies
 from zerver.step import CompiledStep, compile_step
 from zerver.trace.observe import observe_effects
+from zerver.trace.reading import told
 from zerver_runtime.outcome import Outcome, Success
 from zerver_runtime.reactor.dispatcher import Dispatcher, Scope
 from zerver_runtime.reactor.task_system import TaskSystem
@@ -48,9 +49,8 @@ class Attempt:
 class Asked:
     """One request, and what came of it."""
 
-    def __init__(self, id: str, events: list[Event]) -> None:
+    def __init__(self, id: str) -> None:
         self.id = id
-        self.events = events
         self.answers: list[Response | None] = []
         self.exchange: Exchange
 
@@ -62,6 +62,11 @@ class Asked:
         (response,) = self.answers
         assert response is not None, "it was cancelled"
         return response
+
+    @property
+    def events(self) -> list[Event]:
+        """Those so far, in causal order."""
+        return told(self.exchange.run)
 
     @property
     def slots(self) -> dict[str, Any]:
@@ -142,7 +147,7 @@ class Reactor:
     def begin(self, *steps: Any, deadline: float | None = None) -> Asked:
         """A request whose pipeline these steps are: functions, or compiled ones."""
         self._asked += 1
-        asked = Asked(f"r{self._asked}", self.trace.requests[f"r{self._asked}"])
+        asked = Asked(f"r{self._asked}")
         compiled = tuple(step if isinstance(step, CompiledStep) else compile_step(step) for step in steps)
         pipeline = Pipeline("GET /", compiled, deadline)
         request = Request("GET", "/", id=asked.id)

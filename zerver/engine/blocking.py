@@ -100,7 +100,8 @@ class Exchange:
     ) -> None:
         seconds = engine.deadline if pipeline.deadline is None else pipeline.deadline
         self._engine = engine
-        self.run = Execution(pipeline.steps, request, engine.around, started_ns, started_ns + int(seconds * 1e9))
+        deadline_ns = started_ns + int(seconds * 1e9)
+        self.run = Execution(pipeline.steps, request, engine.around, started_ns, deadline_ns, pipeline.label)
         self._inbox: queue.SimpleQueue[Input] = queue.SimpleQueue()
         # Of whichever thread drives the execution.
         self._waiting: deque[StartEffect] = deque()

@@ -114,7 +114,8 @@ class ReactorEngine:
     def begin(self, pipeline: Pipeline, request: Request, started_ns: int, answered: Answered) -> Exchange | None:
         """See :meth:`Engine.begin`."""
         seconds = self.deadline if pipeline.deadline is None else pipeline.deadline
-        run = Execution(pipeline.steps, request, self.around, started_ns, started_ns + int(seconds * 1e9))
+        deadline_ns = started_ns + int(seconds * 1e9)
+        run = Execution(pipeline.steps, request, self.around, started_ns, deadline_ns, pipeline.label)
         if self.tasks.at_once():
             self.read_thread(started_ns)
             actions = _advance(run, _START)

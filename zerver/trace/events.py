@@ -1,11 +1,17 @@
-"""The events of a trace, and the interface of what takes them."""
+"""The events of a trace, and the interface of what takes them.
+
+On the hot path an event is what costs least: the parts that are at hand, in a plain tuple, and one for both the start
+and the end of a step. :mod:`zerver.trace.reading` makes :class:`Record` of them, for requests that are looked at.
+"""
 
 from __future__ import annotations
 
 import enum
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
-from ..request import Request
+if TYPE_CHECKING:
+    from ..execution import Execution
 
 __all__ = ["Event", "EventKind", "Events", "Record", "Trace"]
 
@@ -38,7 +44,7 @@ class EventKind(enum.IntEnum):
 
 
 class Record(NamedTuple):
-    """One event, with the names of its parts. On the hot path it is a plain tuple, which costs a tenth."""
+    """One event, with the names of its parts."""
 
     kind: EventKind
     at_ns: int
@@ -53,7 +59,17 @@ class Record(NamedTuple):
     """What else there is to tell; it depends on the kind."""
 
 
-Event: TypeAlias = "Record | tuple[EventKind, int, str, int, int, object]"
+Event: TypeAlias = "int | tuple[Any, ...] | None"
+"""One or two events, in their short form:
+
+- ``None``: ``RequestStart``; the request tells the rest. A number: ``RequestEnd``, at that time.
+- ``(step, began_ns, ended_ns, type of the result)``: a step's ``StepStart`` and ``StepEnd``; and ``Done``, if it gave
+  that. Past the deadline, which comes first then, the type's name. Without ``began_ns`` its start has been told by
+  itself: it ran elsewhere.
+- ``(name, seconds, start, detail, raw)``: what the dispatcher tells of an effect, by the name of the kind. ``start`` is
+  what began it, and ``raw`` what its driver gave, if it completed.
+- ``(kind, at_ns, name, need, effect, detail)``: any other, with the parts of a :class:`Record`.
+"""
 
 
 class Events(Protocol):
@@ -66,11 +82,12 @@ class Events(Protocol):
 class Trace(Protocol):
     """Takes the events of all requests. Called on the hot path: it must be cheap and must not raise."""
 
-    def begin(self, request: Request, /) -> Events:
-        """Where to put the events of a request that begins."""
+    @property
+    def new(self) -> Callable[[], Events]:
+        """Makes what takes the events of a request that begins."""
         ...
 
-    def end(self, request: Request, events: Any, /) -> None:
+    def end(self, run: Execution, /) -> None:
         """The request is over: ``RequestEnd`` is among its events. Effects that go on in the background may yet add
-        some."""
+        some. Called on any thread."""
         ...

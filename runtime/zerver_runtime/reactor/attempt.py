@@ -74,8 +74,8 @@ class Attempt:
         raise NotImplementedError
 
     @property
-    def told(self) -> object:
-        """What observers are shown as the one that makes this attempt."""
+    def told(self) -> Any:
+        """What observers are shown as the one that makes this attempt: a Ticket."""
         raise NotImplementedError
 
     def enter(self, now: float) -> None:
@@ -227,6 +227,8 @@ class Attempt:
     def _answered(self, answer: Any) -> None:
         self.phase = "over"
         around, target = self._around, self._target
+        if around.observe is not None and type(answer) is Success:
+            self.told.raw = answer.value
         # It may be anything, as effectors and decoders may be the user's.
         try:
             outcome: Outcome = around.interpret(self.effect, answer.value) if type(answer) is Success else answer

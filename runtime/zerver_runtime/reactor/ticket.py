@@ -20,7 +20,7 @@ Stage: TypeAlias = Literal["trying", "waiting to retry", "settling", "over"]
 class Ticket(Attempt):
     """Made by `Dispatcher.start`; it is its own first attempt. Read it freely; change it by `cancel` only."""
 
-    __slots__ = ("_again", "_outcome", "_settled", "_wait", "attempt", "stage", "tag")
+    __slots__ = ("_again", "_outcome", "_settled", "_wait", "attempt", "raw", "stage", "tag")
 
     def __init__(
         self,
@@ -41,6 +41,8 @@ class Ticket(Attempt):
         self._cancel = None
         self.tag = tag
         """Whatever was given to `Dispatcher.start`."""
+        self.raw: object = None
+        """What the effector last gave, where this is observed: before it was interpreted."""
         self.attempt = 1
         """The number of the attempt, from 1."""
         self.stage: Stage = "trying"
