@@ -103,7 +103,13 @@ def test_each_answer_is_one_line(case: str) -> None:
 
 def test_the_answers_of_a_pipeline_are_a_line_each() -> None:
     with Records("zerver.access") as log, front(app, access_log=True) as server:
-        server.ask(request("/a/b") * 2500 + request("/later") + b"nonsense\r\n\r\n", eof=True)
+        with server.connect() as client:
+            client.send(request("/a/b") * 2500 + request("/later"))
+            until(lambda: server.held()["requests"])
+            server.call(time.sleep, 0.02)
+            client.send(b"nonsense\r\n\r\n")  # what comes meanwhile does not move its beginning
+            client.eof()
+            client.rest()
         lines = wait_for(log, 2502, server)
     assert [line["status"] for line in lines] == ["200"] * 2501 + ["400"]
     assert len({line["id"] for line in lines}) == 2502

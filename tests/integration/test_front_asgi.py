@@ -309,20 +309,26 @@ def test_a_body_waits_at_its_sender_while_the_app_is_busy(loop: str) -> None:
     assert max(received) <= 64 * 1024 + 256 * 1024  # what waited, and one read more
 
 
-def test_a_body_that_stalls_while_the_app_is_ready_is_late_also_after_a_pause(loop: str) -> None:
+@pytest.mark.parametrize("reads_on", [True, False])
+def test_a_body_that_stalls_is_late_also_after_a_pause(loop: str, reads_on: bool) -> None:
+    """Its time stands still while the app is busy, and goes on when the app has taken what was there."""
     seen = []
 
     async def slow(scope: Any, receive: Any, send: Any) -> None:
         await asyncio.sleep(0.3)
-        while (message := await receive()).get("more_body"):
+        await receive()
+        while reads_on and (message := await receive())["type"] != "http.disconnect":
             pass
-        seen.append(message["type"])
+        seen.append(message["type"] if reads_on else "")
+        await asyncio.sleep(0 if reads_on else 3600)
 
-    limits: dict[str, Any] = {"body_timeout": 0.2, "body_rate": 10**9, "body_bytes": None}
+    limits: dict[str, Any] = {"body_timeout": 0.2, "body_rate": 10**9, "body_bytes": None, "grace": 0.1}
     with front(app_with(slow), loop=loop, **limits) as server, server.connect() as client:
-        client.send(request("/m", "Content-Length: 1000000", method="POST") + b"x" * 200_000)
+        server.loop.call_soon_threadsafe(time.sleep, 0.1)  # so that one read takes it all, and no other follows
+        client.send(request("/m", "Content-Length: 1000000", method="POST") + b"x" * 100_000)
         assert client.answer().status == 408
-    assert seen == ["http.disconnect"]
+        client.closed()
+    assert seen == ["http.disconnect" if reads_on else ""]
 
 
 def test_an_app_that_wants_the_body_has_the_client_told_to_go_on(loop: str) -> None:
@@ -348,18 +354,22 @@ def test_an_app_that_wants_the_body_has_the_client_told_to_go_on(loop: str) -> N
         client.closed()
 
 
-def test_an_app_may_answer_before_the_body_has_come(loop: str) -> None:
+@pytest.mark.parametrize("size", [10_000, 400_000])  # the more is more than what waits for an app
+def test_an_app_may_answer_before_the_body_has_come(loop: str, size: int) -> None:
     async def early(scope: Any, receive: Any, send: Any) -> None:
+        await asyncio.sleep(0.05)
         await send(START)
         await send(END)
 
-    with front(app_with(early), loop=loop) as server, server.connect() as client:
-        client.send(request("/m", "Content-Length: 1000000", method="POST") + b"x" * 10_000)
+    with front(app_with(early), loop=loop, linger_timeout=60.0) as server, server.connect() as client:
+        client.send(request("/m", "Content-Length: 1000000", method="POST") + b"x" * size)
         answer = client.answer()
         assert (answer.body, answer.closes) == (b"done", True)
         client.send(b"x" * 500_000)  # is read and dropped, so that the answer is not lost
         client.closed()
         assert not client.was_reset
+        client.socket.close()
+        server.at_rest()  # it has read to the end
 
 
 @pytest.mark.parametrize("when", ["early", "in a stream"])

@@ -291,7 +291,6 @@ class HttpProtocol(asyncio.Protocol):
                 self._log_access(response.status, len(body))
             self._head = None
             if self._exchange is not None:
-                self._write_out()
                 self._end()
             if not self._reading:
                 self._turn()
