@@ -10,6 +10,8 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AsyncExitStack
 from typing import Any
 
+from zerver_runtime.reactor.compute_pool import ComputePool
+
 from ..config import Config
 from ..effect import Effect
 from ..error import AppError, Error, ErrorKind
@@ -46,6 +48,8 @@ class AsgiServer:
         """Whether to log what the app's checks warn of."""
         self.mounted: dict[str, AsgiApp] = {}
         """The apps of the mounts, by path, once the first service is there."""
+        self.compute: ComputePool | None = None
+        """Worker processes for the first service, if there are some already."""
         self._services: dict[asyncio.AbstractEventLoop, Service] = {}
         self._keepers: dict[asyncio.AbstractEventLoop, AsyncGenerator[None, None]] = {}
         self._prefix = os.urandom(6).hex()
@@ -103,7 +107,8 @@ class AsgiServer:
                 _log.warning("%s", warning)
             self.mounted = {mount.path: _answering(mount.app) for mount in self._site.mounts}
         loop = asyncio.get_running_loop()
-        service = self._services[loop] = Service(self._site, self._configure(), loop, self._trace)
+        service = self._services[loop] = Service(self._site, self._configure(), loop, self._trace, self.compute)
+        self.compute = None  # it is that service's now
         return service
 
     async def _keep(self, service: Service) -> AsyncGenerator[None, None]:

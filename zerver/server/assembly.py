@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -24,7 +23,7 @@ from ..effectors.kv import KvEffector
 from ..effectors.sql import SqlEffector
 from ..effectors.timer import TimerEffector
 
-__all__ = ["built_in_effectors", "compute_workers", "policies"]
+__all__ = ["built_in_effectors", "policies"]
 
 _ONCE = RetryPolicy()
 # Targets may come from clients (a URL's host); what is kept of them must not grow without a bound.
@@ -50,11 +49,6 @@ def built_in_effectors(config: Config, calls: ThreadPool, compute: ComputePool) 
         "call": CallEffector(calls),
         "compute": ComputeEffector(compute),
     }
-
-
-def compute_workers(config: Config) -> int:
-    """How many worker processes ``compute`` effects have."""
-    return config.reactor.compute_pool.size or max(1, len(os.sched_getaffinity(0)) // 2)
 
 
 def policies(config: EffectsConfig) -> Callable[[Effect[Any]], Policy]:

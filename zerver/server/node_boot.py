@@ -63,6 +63,7 @@ def serve_node(
     node = NodeConfig(
         performance=count,
         efficiency=0,
+        compute=config.reactor.compute_pool.workers,
         listeners=listener.sockets,
         shared=len(listener.sockets) < count,
         lent=fd is not None,

@@ -69,6 +69,7 @@ class _Serving:
             tls = server_context(config.server)
         asgi = self._app._server()
         asgi.warns = self._context.place.scheduler == 0  # once is enough
+        asgi.compute = self._context.compute_pool(config.reactor.compute_pool.queue)
         await self._lifespan.start()
         access_log = AccessLog(timers.call_later, time.monotonic_ns) if config.observability.access_log else None
         self._http = http = HttpServer(

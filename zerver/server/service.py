@@ -39,7 +39,7 @@ from ..response import Response
 from ..site import Site
 from ..trace.events import Trace
 from ..trace.observe import observe_effects
-from .assembly import built_in_effectors, compute_workers, policies
+from .assembly import built_in_effectors, policies
 
 __all__ = ["Service"]
 
@@ -75,7 +75,8 @@ class Service:
         """Runs what comes after the pipeline: streams that are sent, and exit callbacks."""
         self._own_effectors = site.effectors
         if compute is None:
-            compute = ComputePool(compute_workers(config), config.reactor.compute_pool.queue, loop=loop)
+            workers = config.reactor.compute_pool
+            compute = ComputePool(workers.workers, workers.queue, loop=loop)
         built_in = built_in_effectors(config, self._calls, compute)
         own = {kind: _OnLoop(driver, loop) for kind, driver in site.effectors.items()}
         self._timers = Timers(loop)
