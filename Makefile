@@ -6,12 +6,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: run test unit lint format bench clean
+.PHONY: run test unit lint format bench clean redis-server
 
 run: $(VENV)/.run
 	$(BIN)/zerver serve examples.todo.app:app
 
-test: $(VENV)/.test
+test: $(VENV)/.test redis-server
 	$(BIN)/python -m pytest tests/unit -n 2
 	$(BIN)/python -m pytest tests/integration
 
@@ -33,6 +33,12 @@ bench: $(VENV)/.bench
 
 clean:
 	rm -rf $(VENV) var build dist .mypy_cache .ruff_cache .hypothesis
+
+# No wheel has a Redis server. Without one, its tests are skipped, and say so.
+redis-server:
+	@command -v redis-server >/dev/null || command -v valkey-server >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get update -qq && \
+		apt-get install -y -qq --no-install-recommends redis-server >/dev/null; } || \
+		echo "There is no redis-server, and it cannot be installed from here: its tests will be skipped" >&2
 
 # The stamps keep a second run from asking pip anything.
 $(VENV)/.made:

@@ -17,6 +17,7 @@ import pytest
 import uvloop
 from asgi_kit import ENGINES
 from postgres_kit import PostgresServer
+from redis_kit import REDIS_SERVER, RedisServer
 from serve_kit import Process, Start
 
 PATIENCE = 5.0  # seconds that threads have to end; they take milliseconds
@@ -149,6 +150,19 @@ def no_leaks(_baseline: None) -> Iterator[None]:
 def postgres() -> Iterator[PostgresServer]:
     """A PostgreSQL server for all tests that need one; it runs when a test begins."""
     server = PostgresServer()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.close()
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    """A Redis server for all tests that need one; it runs when a test begins."""
+    if REDIS_SERVER is None:
+        pytest.skip("NOT TESTED: there is no redis-server; install it (Debian: apt-get install redis-server)")
+    server = RedisServer()
     try:
         server.start()
         yield server

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import compute_functions
 from postgres_kit import PostgresServer
 from raw_upstream import RawUpstream
+from redis_kit import RedisServer
 
 from zerver.effect import Effect
 from zerver.effectors.base import AsyncEffector, Effector
@@ -224,6 +225,16 @@ async def full_https(folder: Path) -> AsyncIterator[Trial]:
 
 
 @asynccontextmanager
+async def kv_on_redis(folder: Path, server: RedisServer) -> AsyncIterator[Trial]:
+    """Slow is what writes while the server does not take writes."""
+    server.ask("CLIENT", "PAUSE", 60_000, "WRITE")
+    try:
+        yield Trial(KvEffector(server.url), [kv.get("k"), kv.scan("")], kv.put("k", 1))
+    finally:
+        server.ask("CLIENT", "UNPAUSE")
+
+
+@asynccontextmanager
 async def https(effector: Effector) -> AsyncIterator[Trial]:
     async with RawUpstream() as upstream:
         quick = [
@@ -256,6 +267,7 @@ SUBJECTS = [
     Subject("sql on postgres", postgres_reads, "postgres"),
     Subject("sql on postgres, transactions", postgres_transactions, "postgres"),
     Subject("kv", kv_writes),
+    Subject("kv on redis", kv_on_redis, "redis_server"),
     Subject("http", lean_https),
     Subject("http with aiohttp", full_https),
 ]

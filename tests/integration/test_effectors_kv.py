@@ -1,4 +1,4 @@
-"""The kv effector on real SQLite files."""
+"""The kv effector on real SQLite files, and the same on a real Redis server."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 from effector_conformance import Probe
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from redis_kit import RedisServer
 
 from zerver.effect import Effect
 from zerver.effect_results import interpret
@@ -50,9 +51,13 @@ def run(check: Callable[[Store], Awaitable[None]], url: str = "sqlite://") -> No
     asyncio.run(main())
 
 
-@pytest.fixture(params=["file", "memory"])
+@pytest.fixture(params=["file", "memory", "redis"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    return "sqlite://" if request.param == "memory" else f"sqlite:///{tmp_path}/deep/kv.db"
+    if request.param != "redis":
+        return "sqlite://" if request.param == "memory" else f"sqlite:///{tmp_path}/deep/kv.db"
+    server: RedisServer = request.getfixturevalue("redis_server")
+    server.ask("FLUSHALL")
+    return server.url
 
 
 def test_values_are_raw_bytes_or_none(url: str) -> None:
@@ -77,8 +82,9 @@ def test_an_empty_value_is_a_value(url: str) -> None:
     run(check, url)
 
 
-def test_values_outlive_the_process(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path}/kv.db"
+def test_values_outlive_the_process(url: str) -> None:
+    if url == "sqlite://":
+        return
 
     async def put(store: Store) -> None:
         await store.raw(kv.put("k", 1, idem="once"))
@@ -105,7 +111,7 @@ def test_with_a_key_a_write_is_applied_at_most_once(url: str) -> None:
     run(check, url)
 
 
-def test_one_key_of_a_request_may_stand_for_several_writes() -> None:
+def test_one_key_of_a_request_may_stand_for_several_writes(url: str) -> None:
     """An app passes on the request's own idempotency key: it must not make its second write a repetition of its
     first.
     """
@@ -117,7 +123,7 @@ def test_one_key_of_a_request_may_stand_for_several_writes() -> None:
         assert await store.value(kv.get("b")) == 2
         assert await store.value(kv.get("a")) is None
 
-    run(check)
+    run(check, url)
 
 
 def test_keys_of_writes_are_forgotten_after_a_day() -> None:
@@ -201,24 +207,31 @@ def test_a_scan_gives_pages_in_order(url: str) -> None:
     run(check, url)
 
 
-def test_a_page_that_is_just_full_is_the_last() -> None:
+def test_a_page_that_is_just_full_is_the_last(url: str) -> None:
     async def check(store: Store) -> None:
         for key in "ab":
             await store.raw(kv.put(key, 1))
         assert (await store.value(kv.scan("", limit=2))).cursor is None
         assert (await store.value(kv.scan("", limit=1))).cursor == "a"
 
-    run(check)
+    run(check, url)
 
 
 KEYS = st.text(st.sampled_from("aAé_%*\\'\U0010ffff\ue000 "), min_size=1, max_size=4)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.dictionaries(KEYS, st.integers(0, 9), max_size=12), KEYS | st.just(""), st.integers(1, 4))
+@pytest.mark.parametrize("kind", ["sqlite", "redis"])
 def test_pages_together_are_all_keys_with_the_prefix_in_code_point_order(
-    stored: dict[str, int], prefix: str, limit: int
+    request: pytest.FixtureRequest, kind: str, stored: dict[str, int], prefix: str, limit: int
 ) -> None:
+    url = "sqlite://"
+    if kind == "redis":
+        server: RedisServer = request.getfixturevalue("redis_server")
+        server.ask("FLUSHALL")
+        url = server.url
+
     async def check(store: Store) -> None:
         for key, value in stored.items():
             await store.raw(kv.put(key, value))
@@ -233,4 +246,4 @@ def test_pages_together_are_all_keys_with_the_prefix_in_code_point_order(
             after = page.cursor
         assert found == sorted((key, value) for key, value in stored.items() if key.startswith(prefix))
 
-    run(check)
+    run(check, url)

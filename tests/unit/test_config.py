@@ -344,6 +344,11 @@ def test_a_database_may_be_postgresql(url: str) -> None:
     assert sql_store(url) == "postgres"
 
 
+@pytest.mark.parametrize("url", ["redis://localhost", "REDISS://me:s3cret@h:6380/2"])
+def test_a_key_value_store_may_be_redis(url: str) -> None:
+    assert load({"effects": {"kv": url}}).effects.kv == url
+
+
 @pytest.mark.parametrize(
     ("path", "url", "said"),
     [
@@ -351,6 +356,13 @@ def test_a_database_may_be_postgresql(url: str) -> None:
         ("effects.databases.default", "postgresql+asyncpg://localhost/db", "without the name of a driver"),
         ("effects.databases.default", "redis://localhost", "or postgresql://USER:PASSWORD@HOST:PORT/DATABASE"),
         ("effects.kv", "postgresql://localhost/db", "must be sqlite:///relative/path.db"),
+        ("effects.kv", "postgresql://localhost/db", "or redis://USER:PASSWORD@HOST:PORT/NUMBER (rediss:// for TLS)"),
+        ("effects.kv", "redis://", "must be redis://USER:PASSWORD@HOST:PORT/NUMBER"),
+        (
+            "effects.kv",
+            "valkey://localhost",
+            "must be redis://USER:PASSWORD@HOST:PORT/NUMBER (rediss:// for TLS), for V",
+        ),
     ],
 )
 def test_a_store_of_another_family_is_refused(path: str, url: str, said: str) -> None:

@@ -10,7 +10,16 @@ from typing import Literal
 from zerver.config.problem import ConfigError, choices, shown
 from zerver.config.settings import EffectsConfig, ServerConfig
 
-__all__ = ["LATER", "effects_problems", "engine_enabled", "server_problems", "sql_store", "sqlite_path"]
+__all__ = [
+    "LATER",
+    "effects_problems",
+    "engine_enabled",
+    "is_redis",
+    "kv_store",
+    "server_problems",
+    "sql_store",
+    "sqlite_path",
+]
 
 # Sections that a later version reads. To accept them before would be to promise something.
 LATER: Mapping[tuple[str, ...], str] = {
@@ -21,6 +30,7 @@ LATER: Mapping[tuple[str, ...], str] = {
 }
 
 _SQLITE = "sqlite:///relative/path.db or sqlite:////absolute/path.db"
+_REDIS = "redis://USER:PASSWORD@HOST:PORT/NUMBER (rediss:// for TLS)"
 _POSTGRES = "postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
 
 
@@ -68,6 +78,26 @@ def sql_store(url: str) -> Literal["sqlite", "postgres"]:
     return "sqlite"
 
 
+def is_redis(url: str) -> bool:
+    """Whether the URL of a store means Redis or Valkey."""
+    return url.partition("://")[0].lower() in ("redis", "rediss")
+
+
+def kv_store(url: str) -> None:
+    """Look at the URL of ``effects.kv``.
+
+    :raises ValueError: it names no store of ``kv`` effects. The message says what it must be.
+    """
+    scheme, _, rest = url.partition("://")
+    if is_redis(url) and rest:
+        return
+    if is_redis(url) or scheme.lower() in ("valkey", "valkeys"):
+        raise ValueError(f"must be {_REDIS}, for Valkey, too")
+    if scheme.lower() != "sqlite":
+        raise ValueError(f"must be {_SQLITE}, or {_REDIS}")
+    sqlite_path(url)
+
+
 def server_problems(server: ServerConfig) -> Iterator[tuple[tuple[str, ...], str]]:
     """As :func:`effects_problems`."""
     for name in server.trusted_proxies:
@@ -86,7 +116,7 @@ def effects_problems(effects: EffectsConfig) -> Iterator[tuple[tuple[str, ...], 
     urls = [(("effects", "databases", name), url, sql_store) for name, url in effects.databases.items()]
     stores: list[tuple[tuple[str, ...], str, Callable[[str], object]]] = [
         *urls,
-        (("effects", "kv"), effects.kv, sqlite_path),
+        (("effects", "kv"), effects.kv, kv_store),
     ]
     for path, url, check in stores:
         try:
