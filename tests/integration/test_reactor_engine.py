@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import anyio
+import compute_functions
 import pytest
 from asgi_kit import until
 from scripted import Own, done, needing, own
 from service_kit import Stuck, running
 
-from zerver import App, Continue, CtxView, Decision, Done, Need, need, timer
+from zerver import App, Continue, CtxView, Decision, Done, Need, compute, need, timer
 from zerver.trace.events import EventKind
 from zerver_runtime.reactor.offloading import GOOD_RUNS
 
@@ -151,6 +152,19 @@ async def test_a_step_that_blocks_holds_up_others_once(
     assert [(name.rpartition(".")[2], move.to) for name, move in moves] == [(moves[0][0].rpartition(".")[2], "blocks")]
     assert len(lines(caplog)) == 1
     assert "declare an effect" in lines(caplog)[0]
+
+
+async def test_a_compute_task_tells_of_itself_in_the_trace_of_its_request(app: App) -> None:
+    app.get("/compute", needing(compute.run(compute_functions.add, 1, 2)))
+    async with running(app) as rig:
+        answer = await rig.ask("/compute")
+        assert answer is not None
+        assert answer.status == 200
+        told = [event[0] for event in rig.trace.events if isinstance(event, tuple) and len(event) == 5]
+    assert told == [
+        "ReactorEffectScheduled", "EffectStart", "ComputeTaskScheduled", "ComputeTaskStarted", "ComputeTaskCompleted",
+        "ReactorEffectCompleted",
+    ]  # fmt: skip
 
 
 async def test_it_comes_back_to_the_loop_when_it_keeps_within_its_budget(

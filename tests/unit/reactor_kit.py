@@ -25,7 +25,7 @@ from zerver.request import Request
 from zerver.response import Response
 from zerver.server.assembly import policies
 from zerver.step import CompiledStep, compile_step
-from zerver.trace.observe import observe_effects
+from zerver.trace.observe import EffectObserver
 from zerver.trace.reading import told
 from zerver_runtime.outcome import Outcome, Success
 from zerver_runtime.reactor.dispatcher import Dispatcher, Scope
@@ -93,7 +93,7 @@ class Reactor:
             clock=self.loop_clock.now,
             call_later=self.loop_clock.call_later,
             random=lambda: 0.5,
-            observe=observe_effects,
+            observe=EffectObserver(),
         )
         self.engine = ReactorEngine(
             self.tasks,

@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 from zerver_runtime.reactor.compute_pool import ComputePool
+from zerver_runtime.reactor.compute_pool import Observe as ComputeObserver
 
 from ..config import Config
 from ..effect import Effect
@@ -48,8 +49,8 @@ class AsgiServer:
         """Whether to log what the app's checks warn of."""
         self.mounted: dict[str, AsgiApp] = {}
         """The apps of the mounts, by path, once the first service is there."""
-        self.compute: ComputePool | None = None
-        """Worker processes for the first service, if there are some already."""
+        self.make_compute_pool: Callable[[ComputeObserver], ComputePool] | None = None
+        """Gives the worker processes of the service, where there are some already."""
         self._services: dict[asyncio.AbstractEventLoop, Service] = {}
         self._keepers: dict[asyncio.AbstractEventLoop, AsyncGenerator[None, None]] = {}
         self._prefix = os.urandom(6).hex()
@@ -107,8 +108,9 @@ class AsgiServer:
                 _log.warning("%s", warning)
             self.mounted = {mount.path: _answering(mount.app) for mount in self._site.mounts}
         loop = asyncio.get_running_loop()
-        service = self._services[loop] = Service(self._site, self._configure(), loop, self._trace, self.compute)
-        self.compute = None  # it is that service's now
+        service = self._services[loop] = Service(
+            self._site, self._configure(), loop, self._trace, self.make_compute_pool
+        )
         return service
 
     async def _keep(self, service: Service) -> AsyncGenerator[None, None]:

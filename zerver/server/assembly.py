@@ -16,6 +16,7 @@ from ..config import Config
 from ..config.settings import EffectsConfig
 from ..effect import Effect
 from ..effectors.base import Effector
+from ..effectors.cache import CacheEffector
 from ..effectors.call import CallEffector
 from ..effectors.compute import ComputeEffector
 from ..effectors.http import HttpEffector
@@ -30,9 +31,11 @@ _ONCE = RetryPolicy()
 _REMEMBERED = 1000
 
 
-def built_in_effectors(config: Config, calls: ThreadPool, compute: ComputePool) -> dict[str, Effector]:
+def built_in_effectors(
+    config: Config, calls: ThreadPool, compute: ComputePool, current: Callable[[], object]
+) -> dict[str, Effector]:
     """A driver for each family that this version has. Blocking functions of ``call`` run on ``calls``, which is lent;
-    ``compute`` is closed with its driver."""
+    ``compute`` is closed with its driver. ``current`` gives the tag of a compute task that is being started."""
     effects = config.effects
     sqlite, postgres = effects.sqlite, effects.postgres
     return {
@@ -45,9 +48,10 @@ def built_in_effectors(config: Config, calls: ThreadPool, compute: ComputePool) 
             prepared=postgres.prepared,
         ),
         "kv": KvEffector(effects.kv, readers=sqlite.readers, busy_timeout=sqlite.busy_timeout),
+        "cache": CacheEffector(effects.cache, most=effects.cache_bytes),
         "timer": TimerEffector(),
         "call": CallEffector(calls),
-        "compute": ComputeEffector(compute),
+        "compute": ComputeEffector(compute, current),
     }
 
 

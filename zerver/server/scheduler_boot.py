@@ -69,7 +69,8 @@ class _Serving:
             tls = server_context(config.server)
         asgi = self._app._server()
         asgi.warns = self._context.place.scheduler == 0  # once is enough
-        asgi.compute = self._context.compute_pool(config.reactor.compute_pool.queue)
+        tasks = config.reactor.compute_pool.queue
+        asgi.make_compute_pool = lambda observe: self._context.compute_pool(tasks, observe)
         await self._lifespan.start()
         access_log = AccessLog(timers.call_later, time.monotonic_ns) if config.observability.access_log else None
         self._http = http = HttpServer(

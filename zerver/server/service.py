@@ -17,6 +17,7 @@ from uuid import UUID, uuid4
 from zerver_runtime.outcome import Failure, Outcome, Success
 from zerver_runtime.reactor.budget import RetryBudget
 from zerver_runtime.reactor.compute_pool import ComputePool
+from zerver_runtime.reactor.compute_pool import Observe as ComputeObserver
 from zerver_runtime.reactor.dispatcher import Dispatcher, Scope, Ticket
 from zerver_runtime.reactor.loop import Timers
 from zerver_runtime.reactor.task_system import TaskSystem
@@ -38,7 +39,7 @@ from ..request import Request
 from ..response import Response
 from ..site import Site
 from ..trace.events import Trace
-from ..trace.observe import observe_effects
+from ..trace.observe import EffectObserver
 from .assembly import built_in_effectors, policies
 
 __all__ = ["Service"]
@@ -52,7 +53,7 @@ _STREAMS = 256
 
 class Service:
     """What serves an app on one loop. All calls on that loop's thread. ``trace`` takes the events of all requests.
-    ``compute`` is a pool on the Node's workers; without one, workers are spawned when the first task comes."""
+    ``make_compute_pool`` gives a pool on the Node's workers; without it, workers are spawned with the first task."""
 
     def __init__(
         self,
@@ -60,7 +61,7 @@ class Service:
         config: Config,
         loop: asyncio.AbstractEventLoop,
         trace: Trace | None = None,
-        compute: ComputePool | None = None,
+        make_compute_pool: Callable[[ComputeObserver], ComputePool] | None = None,
     ) -> None:
         self.site = site
         self.config = config
@@ -74,10 +75,13 @@ class Service:
         self.responses = ThreadPool(_STREAMS, sys.maxsize, name="zerver-response")
         """Runs what comes after the pipeline: streams that are sent, and exit callbacks."""
         self._own_effectors = site.effectors
-        if compute is None:
+        observer = EffectObserver()
+        if make_compute_pool is None:
             workers = config.reactor.compute_pool
-            compute = ComputePool(workers.workers, workers.queue, loop=loop)
-        built_in = built_in_effectors(config, self._calls, compute)
+            compute = ComputePool(workers.workers, workers.queue, observe=observer.compute, loop=loop)
+        else:
+            compute = make_compute_pool(observer.compute)
+        built_in = built_in_effectors(config, self._calls, compute, observer.current)
         own = {kind: _OnLoop(driver, loop) for kind, driver in site.effectors.items()}
         self._timers = Timers(loop)
         self._dispatcher = Dispatcher(
@@ -88,7 +92,7 @@ class Service:
             clock=time.monotonic,
             call_later=self._timers.call_later,
             random=random.random,
-            observe=None if trace is None else observe_effects,
+            observe=None if trace is None else observer,
         )
         around = Surroundings(clock=time.monotonic_ns, sources=_RealSources(), render=self.render, trace=trace)
         self.engine: Engine = self._make_engine(around)

@@ -17,7 +17,8 @@ _OF_EFFECTS = {
     kind.name: kind
     for kind in (
         EventKind.ReactorEffectScheduled, EventKind.EffectStart, EventKind.EffectRetry,
-        EventKind.ReactorEffectCompleted, EventKind.BreakerStateChanged,
+        EventKind.ReactorEffectCompleted, EventKind.BreakerStateChanged, EventKind.ComputeTaskScheduled,
+        EventKind.ComputeTaskStarted, EventKind.ComputeTaskCompleted,
     )
 }  # fmt: skip
 
