@@ -19,7 +19,7 @@ from interpreter_driver import FakeSources, render
 from zerver import Continue, CtxView, Decision, Done, Need, need
 from zerver.effect import Effect
 from zerver.engine.live import Exchange
-from zerver.engine.reactor import Mode, ReactorEngine
+from zerver.engine.reactor import ReactorEngine
 from zerver.error import Error, ErrorKind
 from zerver.execution import Phase, Surroundings
 from zerver.faults import Faults
@@ -293,8 +293,7 @@ class World:
             Surroundings(clock=self.clock, sources=FakeSources(), render=render),
             30.0,
             lambda *run: Scope(RetryBudget(3)),
-            ThreadClock(),
-            mode=mode,
+            StepPlacement(mode, 0.01, self.clock, ThreadClock()),
         )
 
     # What engine and effectors are given; it is the running loop, too

@@ -17,7 +17,8 @@ from interpreter_driver import FakeSources, render
 
 from zerver.config import Config
 from zerver.effect import Effect
-from zerver.engine.reactor import Exchange, Mode, ReactorEngine
+from zerver.engine.reactor import Exchange, ReactorEngine
+from zerver.engine.step_placement import Mode, StepPlacement
 from zerver.execution import Surroundings
 from zerver.faults import Faults
 from zerver.pipeline import Pipeline
@@ -103,8 +104,7 @@ class Reactor:
             Surroundings(clock=self.now_ns, sources=FakeSources(), render=render, trace=self.trace),
             deadline,
             Scope,
-            ThreadClock(),
-            mode=mode,
+            StepPlacement(mode, 0.01, self.now_ns, ThreadClock()),
         )
         self._asked = 0
 

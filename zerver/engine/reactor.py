@@ -12,20 +12,17 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-import sys
 from asyncio import events
 from collections import deque
-from collections.abc import Callable, Container
-from typing import Any, Literal, TypeAlias
+from collections.abc import Callable
+from typing import Any
 
 import msgspec
 
 from zerver_runtime.outcome import Failure, Outcome
 from zerver_runtime.reactor.dispatcher import Dispatcher, Scope, Ticket
 from zerver_runtime.reactor.effector import CallLater, Handle
-from zerver_runtime.reactor.offloading import Lane, Move, Offloading
 from zerver_runtime.reactor.task_system import BATCH, CONTINUE, Measured, TaskSystem
-from zerver_runtime.reactor.thread_clock import ThreadClock
 from zerver_runtime.reactor.threads import ThreadPool
 
 from ..error import Error, ErrorKind
@@ -52,19 +49,16 @@ from ..signals import (
     StartEffect,
     StepOverran,
 )
-from ..step import CompiledStep
 from ..trace.events import EventKind
 from .live import Answered, Live, discard, report
+from .step_placement import StepPlacement
 
-__all__ = ["Exchange", "Mode", "ReactorEngine"]
+__all__ = ["Exchange", "ReactorEngine"]
 
-Mode: TypeAlias = Literal["adaptive", "inline", "pool"]
-_Key: TypeAlias = "tuple[str, str]"
 
 _log = logging.getLogger("zerver")
 
 _MOST = 64  # inputs that one request takes in one turn
-_READING_NS = 10_000_000  # a reading of the thread's clock is good for so long; it costs a system call
 _START, _CLOSED = Start(), Closed()
 _BUSY = Error(ErrorKind.OVERLOADED, "the server is busy; try again later", retry_after=1.0)
 _REFUSED = Refused(_BUSY)
@@ -72,8 +66,7 @@ _REFUSED = Refused(_BUSY)
 
 class ReactorEngine:
     """``afterwards`` runs exit callbacks, off the loop; it is lent. ``deadline``: seconds for a request whose route
-    does not say otherwise. ``thread_clock`` is that of the loop's thread, and closed with this. ``budget``: seconds
-    that a step may keep the loop."""
+    does not say otherwise. ``placement`` says where steps run, and is closed with this."""
 
     def __init__(
         self,
@@ -84,10 +77,7 @@ class ReactorEngine:
         around: Surroundings,
         deadline: float,
         new_scope: Callable[[], Scope],
-        thread_clock: ThreadClock,
-        *,
-        mode: Mode = "adaptive",
-        budget: float = 0.01,
+        placement: StepPlacement,
     ) -> None:
         self.tasks = tasks
         self.call_later = call_later
@@ -97,19 +87,8 @@ class ReactorEngine:
         self.new_scope = new_scope
         self.clock = around.clock
         self.live: Live[Exchange] = Live()
-        budget_ns = int(budget * 1e9)
-        self.moved = _Moved()
-        self.offloading = Offloading(budget_ns, self.moved)
-        offload: dict[Mode, Container[CompiledStep] | None] = {
-            "adaptive": self.moved, "inline": None, "pool": _Everything(),
-        }  # fmt: skip
-        self.mode = mode
-        self.around = msgspec.structs.replace(around, offload=offload[mode])
-        if mode == "adaptive":
-            self.around = msgspec.structs.replace(self.around, step_budget_ns=budget_ns)
-        self._thread_clock = thread_clock
-        self._thread_read = (0, 0)  # at `_thread_read_ns` of the clock
-        self._thread_read_ns = -_READING_NS if mode == "adaptive" else sys.maxsize
+        self.placement = placement
+        self.around = msgspec.structs.replace(around, offload=placement.elsewhere, step_budget_ns=placement.budget_ns)
 
     def begin(self, pipeline: Pipeline, request: Request, started_ns: int, answered: Answered) -> Exchange | None:
         """See :meth:`Engine.begin`."""
@@ -117,7 +96,7 @@ class ReactorEngine:
         deadline_ns = started_ns + int(seconds * 1e9)
         run = Execution(pipeline.steps, request, self.around, started_ns, deadline_ns, pipeline.label)
         if self.tasks.at_once():
-            self.read_thread(started_ns)
+            self.placement.look(started_ns)
             actions = _advance(run, _START)
         elif self.tasks.has_room():
             exchange = Exchange(self, run, answered)
@@ -145,39 +124,7 @@ class ReactorEngine:
     def close(self) -> None:
         """End the threads that steps run on."""
         self.tasks.close()
-        self._thread_clock.close()
-
-    def read_thread(self, now: int) -> None:
-        """Read the thread's clock, if the last reading is old: what a step took of it is the difference, at most."""
-        if now - self._thread_read_ns >= _READING_NS:
-            self._thread_read, self._thread_read_ns = self._thread_clock.read(), now
-
-    def overran(self, run: Execution, step: CompiledStep, took_ns: int) -> None:
-        """A step kept the loop for longer than its budget."""
-        (ran, delayed), (now_ran, now_delayed) = self._thread_read, self._thread_clock.read()
-        took_ns -= min(now_delayed - delayed, took_ns)  # the machine was busy; that is not the step's doing
-        cpu_ns = min(now_ran - ran, took_ns)
-        self.moved_step(run, step, self.offloading.ran_inline(_key(step), took_ns, cpu_ns))
-
-    def moved_step(self, run: Execution, step: CompiledStep, move: Move | None) -> None:
-        """Tell of a step that has a new place, if it has."""
-        if move is None:
-            return
-        if run.events is not None:
-            run.events.append((EventKind.StepOffloaded, self.clock(), step.name, run.need_id, -1, move))
-        took, cpu = move.took_ns / 1e6, move.cpu_ns / 1e6
-        if move.to == "inline":
-            _log.info("step %s runs on the loop again: it keeps within its budget", step.name)
-        elif move.to == "blocks":
-            _log.warning(
-                "step %s (%s) kept the loop for %.0f ms, waiting; it is run on a thread from now on. A step does no "
-                "I/O: declare an effect instead, such as call.run(...)", step.name, step.where, took,
-            )  # fmt: skip
-        else:
-            _log.warning(
-                "step %s (%s) took %.0f ms, %.0f ms of them computing; it is run on a thread from now on, one such "
-                "step at a time. Heavy work belongs into compute.run(...)", step.name, step.where, took, cpu,
-            )  # fmt: skip
+        self.placement.close()
 
 
 class Exchange:
@@ -226,7 +173,7 @@ class Exchange:
         """Its turn has come."""
         self._waits = False
         now = self._engine.clock()
-        self._engine.read_thread(now)
+        self._engine.placement.look(now)
         if self._queued_ns:
             tasks = self._engine.tasks
             in_time = tasks.in_time(self._queued_ns, tasks.now())
@@ -309,7 +256,7 @@ class Exchange:
         elif type(action) is RunStep:
             self._run_elsewhere(action)
         elif type(action) is StepOverran:
-            self._engine.overran(self.run, action.step, action.took_ns)
+            self._engine.placement.overran(self.run, action.step, action.took_ns)
         elif type(action) is Discard:
             discard(action.body, self._engine.afterwards)
         else:
@@ -424,9 +371,8 @@ class Exchange:
 
     def _run_elsewhere(self, work: RunStep) -> None:
         engine = self._engine
-        lane: Lane = "blocks" if engine.mode == "pool" else engine.moved.get(_key(work.step), "blocks")
         self._take_out = engine.tasks.run_on_thread(
-            "burns" if lane == "burns" else "blocks",
+            engine.placement.lane(work.step),
             functools.partial(run_step, work),
             functools.partial(self._step_back, work),
         )
@@ -434,14 +380,11 @@ class Exchange:
             self._put(_REFUSED, CONTINUE)
 
     def _step_back(self, work: RunStep, result: Measured | None) -> None:
-        engine = self._engine
         self._take_out = None
         if result is None:
             self._now(Refused(Error(ErrorKind.OVERLOADED, "the server stops", retry_after=1.0)))
             return
-        if engine.mode == "adaptive":
-            move = engine.offloading.ran_elsewhere(_key(work.step), result.took_ns, result.cpu_ns)
-            engine.moved_step(self.run, work.step, move)
+        self._engine.placement.ran_elsewhere(self.run, work.step, result)
         self._put(result.value, CONTINUE)
 
     # The end
@@ -515,23 +458,3 @@ def _advance(run: Execution, event: Input) -> list[Action]:
         return advance(run, event)
     finally:
         events._set_running_loop(loop)
-
-
-def _key(step: CompiledStep) -> _Key:
-    """What a step's runs are booked under: closures that each request makes anew are one step."""
-    return step.where, step.name
-
-
-class _Moved(dict[Any, Lane]):
-    """The steps that are not on the loop, by key; asked by step. A dict, so that it costs nothing while it is empty."""
-
-    def __contains__(self, step: object) -> bool:
-        assert isinstance(step, CompiledStep)
-        return dict.__contains__(self, _key(step))
-
-
-class _Everything:
-    """Contains every step."""
-
-    def __contains__(self, step: object) -> bool:
-        return True

@@ -31,6 +31,7 @@ from ..effectors.base import Done, Effector, hand_over
 from ..engine.blocking import BlockingEngine
 from ..engine.live import Engine
 from ..engine.reactor import ReactorEngine
+from ..engine.step_placement import StepPlacement
 from ..error import AppError, EffectFailed, Error, ErrorKind
 from ..execution import Surroundings
 from ..faults import Faults
@@ -181,7 +182,7 @@ class Service:
         )  # fmt: skip
         return ReactorEngine(
             tasks, self._timers.call_later, self.responses, self._dispatcher, around, deadline, self._new_scope,
-            thread_clock, mode=steps.mode, budget=steps.step_budget_ms / 1000,
+            StepPlacement(steps.mode, steps.step_budget_ms / 1000, around.clock, thread_clock),
         )  # fmt: skip
 
     def _new_scope(self) -> Scope:
