@@ -20,6 +20,7 @@ from zerver import Continue, CtxView, Decision, Done, Need, need
 from zerver.effect import Effect
 from zerver.engine.live import Exchange
 from zerver.engine.reactor import ReactorEngine
+from zerver.engine.step_placement import Mode, StepPlacement
 from zerver.error import Error, ErrorKind
 from zerver.execution import Phase, Surroundings
 from zerver.faults import Faults
