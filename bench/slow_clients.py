@@ -15,7 +15,7 @@ import statistics
 import subprocess
 import sys
 import time
-from typing import Any
+from collections.abc import AsyncIterator
 
 from bench.harness import Figure, Figures
 from zerver import App, CtxView, Decision, Done, Need, timer
@@ -65,7 +65,7 @@ def _app() -> App:
     return app
 
 
-async def _chunks() -> Any:
+async def _chunks() -> AsyncIterator[bytes]:
     for _ in range(3):
         yield b"chunk"
 
