@@ -42,7 +42,7 @@ _RECORDS = (
 )
 _TUPLES = (inspect.ListType, inspect.NamedTupleType, inspect.TupleType, inspect.VarTupleType)
 
-_BUILT_IN = frozenset({"http", "sql", "kv", "timer", "call", "compute"})
+_BUILT_IN = frozenset({"http", "sql", "kv", "cache", "timer", "call", "compute"})
 _MAY_PASS = frozenset({429, 502, 503, 504})
 # RFC 9110 section 5.6.7: IMF-fixdate, the one form that may be sent.
 _DATE = re.compile(r"[A-Z][a-z]{2}, ([0-9]{2}) ([A-Z][a-z]{2}) ([0-9]{4}) ([0-9]{2}):([0-9]{2}):([0-9]{2}) GMT")
@@ -64,7 +64,7 @@ def interpret(effect: Effect[Any], raw: Any, now: Callable[[], float]) -> Outcom
                 return _http(effect, raw, now)
             case "sql":
                 return _sql(effect, raw)
-            case "kv":
+            case "kv" | "cache":
                 return _kv(effect, raw)
             case _:
                 return Success(raw)

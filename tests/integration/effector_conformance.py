@@ -19,6 +19,7 @@ from redis_kit import RedisServer
 
 from zerver.effect import Effect
 from zerver.effectors.base import AsyncEffector, Effector
+from zerver.effectors.cache import CacheEffector
 from zerver.effectors.call import CallEffector
 from zerver.effectors.compute import ComputeEffector
 from zerver.effectors.http import HttpEffector
@@ -26,7 +27,7 @@ from zerver.effectors.http_aiohttp import AiohttpEffector
 from zerver.effectors.kv import KvEffector
 from zerver.effectors.sql import SqlEffector
 from zerver.effectors.timer import TimerEffector
-from zerver.effects import call, compute, http, kv, sql, timer
+from zerver.effects import cache, call, compute, http, kv, sql, timer
 from zerver_runtime.outcome import Failure, Outcome, Success
 from zerver_runtime.reactor.compute_pool import ComputePool
 from zerver_runtime.reactor.threads import ThreadPool
@@ -235,6 +236,16 @@ async def kv_on_redis(folder: Path, server: RedisServer) -> AsyncIterator[Trial]
 
 
 @asynccontextmanager
+async def cache_on_redis(folder: Path, server: RedisServer) -> AsyncIterator[Trial]:
+    server.ask("CLIENT", "PAUSE", 60_000, "WRITE")
+    try:
+        quick = [cache.get("k"), cache.get("j")]
+        yield Trial(CacheEffector(server.url, most=0), quick, cache.set("k", 1, ttl=1))
+    finally:
+        server.ask("CLIENT", "UNPAUSE")
+
+
+@asynccontextmanager
 async def https(effector: Effector) -> AsyncIterator[Trial]:
     async with RawUpstream() as upstream:
         quick = [
@@ -268,6 +279,7 @@ SUBJECTS = [
     Subject("sql on postgres, transactions", postgres_transactions, "postgres"),
     Subject("kv", kv_writes),
     Subject("kv on redis", kv_on_redis, "redis_server"),
+    Subject("cache on redis", cache_on_redis, "redis_server"),
     Subject("http", lean_https),
     Subject("http with aiohttp", full_https),
 ]

@@ -1,4 +1,4 @@
-"""The types of sql and kv effects, as both checkers see them."""
+"""The types of sql, kv and cache effects, as both checkers see them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, assert_type
 import msgspec
 
 from zerver.effect import Effect, Retry
-from zerver.effects import kv, sql
+from zerver.effects import cache, kv, sql
 from zerver.effects.kv import KvPage
 from zerver.effects.sql import SqlResult
 from zerver.need import need
@@ -83,6 +83,16 @@ def kv_scan_gives_a_page() -> None:
     assert_type(kv.scan("k", into=Page), Effect[KvPage[Todo]])
     assert_type(kv.scan("k", into=Page, required=False), Effect[KvPage[Todo] | None])
     kv.scan("k", into=TodoItem)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+
+
+def cache_gives_none_for_a_missing_key() -> None:
+    assert_type(cache.get("k"), Effect[Any])
+    assert_type(cache.get("k", into=Cached), Effect[Todo | None])
+    assert_type(cache.get("k", into=TodoItem, required=False), Effect[Todo | None])
+    assert_type(cache.get("k", as_=bytes), Effect[bytes | None])
+    assert_type(cache.set("k", 1, ttl=5), Effect[None])
+    assert_type(cache.delete("k"), Effect[None])
+    cache.set("k", 1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 
 
 async def awaited_together_each_keeps_its_type() -> None:

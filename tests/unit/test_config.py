@@ -142,6 +142,7 @@ def test_every_setting_can_be_set_by_a_variable(path: str) -> None:
         others: dict[str, object] = {
             "server.log_level": "debug",
             "effects.kv": "sqlite:///k.db",
+            "effects.cache": "redis://c",
             "reactor.continuation_pool.mode": "pool",
             "reactor.compute_pool.size": 3,
             "schedulers.performance": 3,
@@ -278,9 +279,9 @@ def test_targets_of_every_family_are_known(target: str) -> None:
 @pytest.mark.parametrize(
     ("target", "problem"),
     [
-        ("htpp:a:1", 'unknown effect family, did you mean "http"? Allowed: call, compute, http, kv, sql'),
-        ("", "unknown effect family. Allowed: call, compute, http, kv, sql"),
-        ("redis", "unknown effect family. Allowed: call, compute, http, kv, sql"),
+        ("htpp:a:1", 'unknown effect family, did you mean "http"? Allowed: cache, call, compute, http, kv, sql'),
+        ("", "unknown effect family. Allowed: cache, call, compute, http, kv, sql"),
+        ("redis", "unknown effect family. Allowed: cache, call, compute, http, kv, sql"),
         ("kv:x", "must be kv, which has no parts"),
         ("sql:defualt", 'no such database, did you mean "default"? Allowed: default'),
         ("sql", "no such database. Allowed: default"),
@@ -347,6 +348,7 @@ def test_a_database_may_be_postgresql(url: str) -> None:
 @pytest.mark.parametrize("url", ["redis://localhost", "REDISS://me:s3cret@h:6380/2"])
 def test_a_key_value_store_may_be_redis(url: str) -> None:
     assert load({"effects": {"kv": url}}).effects.kv == url
+    assert load({"effects": {"cache": url}}).effects.cache == url
 
 
 @pytest.mark.parametrize(
@@ -357,6 +359,8 @@ def test_a_key_value_store_may_be_redis(url: str) -> None:
         ("effects.databases.default", "redis://localhost", "or postgresql://USER:PASSWORD@HOST:PORT/DATABASE"),
         ("effects.kv", "postgresql://localhost/db", "must be sqlite:///relative/path.db"),
         ("effects.kv", "postgresql://localhost/db", "or redis://USER:PASSWORD@HOST:PORT/NUMBER (rediss:// for TLS)"),
+        ("effects.cache", "memory", "must be memory://, or redis://USER:PASSWORD@HOST:PORT/NUMBER"),
+        ("effects.cache", "sqlite:///c.db", "must be memory://, or redis://USER"),
         ("effects.kv", "redis://", "must be redis://USER:PASSWORD@HOST:PORT/NUMBER"),
         (
             "effects.kv",
@@ -389,7 +393,10 @@ MISTAKES = [
     ({"server": {"": 1}}, 'server[""] = 1: unknown key. Allowed: '),
     ({"server": {"Port": 1}}, 'server.Port = 1: unknown key, did you mean "port"?'),
     ({"server": {"a\nb": "c\nd"}}, 'server["a\\nb"] = "c\\nd": unknown key'),
-    ({"effects": {"timeouts": {"grpc": 1}}}, "effects.timeouts.grpc = 1: unknown key. Allowed: call, http, kv, sql"),
+    (
+        {"effects": {"timeouts": {"grpc": 1}}},
+        "effects.timeouts.grpc = 1: unknown key. Allowed: cache, call, http, kv, ",
+    ),
     ({"effects": {"targets": {"sql:default": {"time": 1}}}}, 'effects.targets["sql:default"].time = 1: unknown key'),
     # wrong types
     ({"server": []}, "server = [...]: must be an object"),
@@ -653,6 +660,8 @@ def settings_of(kind: Any, wrong: st.SearchStrategy[Any] | None = None) -> st.Se
     for option in options:
         if isinstance(option, type) and issubclass(option, msgspec.Struct):
             fields = {one.name: settings_of(one.type, wrong) for one in msgspec.structs.fields(option)}
+            if option is EffectsConfig:
+                fields["cache"] = st.just("memory://")
             found.append(st.fixed_dictionaries({}, optional=fields))
         elif get_origin(option) is dict:
             targets = get_args(option)[1] is TargetConfig

@@ -19,7 +19,7 @@ PURE = (
     "zerver.effectors.http_client.request", "zerver.effectors.http_client.response",
     "zerver.effectors.http_client.pool", "zerver.effectors.http_redirect",
     "zerver.effects", "zerver.effect_results", "zerver.faults", "zerver.lax", "zerver.multipart",
-    "zerver.wire", "zerver.trace.events", "zerver.trace.reading", "zerver.trace.record",
+    "zerver.lru", "zerver.wire", "zerver.trace.events", "zerver.trace.reading", "zerver.trace.record",
     "zerver.trace.observe", "zerver.config.settings", "zerver.config.merge", "zerver.config.rules",
     "zerver_runtime.outcome", "zerver_runtime.ids", "zerver_runtime.message", "zerver_runtime.reply",
     "zerver_runtime.mailbox", "zerver_runtime.discipline", "zerver_runtime.run_queue", "zerver_runtime.plain_data",

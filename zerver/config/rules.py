@@ -12,6 +12,7 @@ from zerver.config.settings import EffectsConfig, ServerConfig
 
 __all__ = [
     "LATER",
+    "cache_store",
     "effects_problems",
     "engine_enabled",
     "is_redis",
@@ -24,7 +25,6 @@ __all__ = [
 # Sections that a later version reads. To accept them before would be to promise something.
 LATER: Mapping[tuple[str, ...], str] = {
     ("trace",): "it keeps no traces",
-    ("effects", "timeouts", "cache"): "it has no cache effects",
     ("effects", "timeouts", "file"): "it has no file effects",
     ("effects", "timeouts", "actor"): "it has no actors",
 }
@@ -98,6 +98,15 @@ def kv_store(url: str) -> None:
     sqlite_path(url)
 
 
+def cache_store(url: str) -> None:
+    """Look at the URL of ``effects.cache``.
+
+    :raises ValueError: it names no cache. The message says what it must be.
+    """
+    if url.lower() != "memory://" and not (is_redis(url) and url.partition("://")[2]):
+        raise ValueError(f"must be memory://, or {_REDIS}")
+
+
 def server_problems(server: ServerConfig) -> Iterator[tuple[tuple[str, ...], str]]:
     """As :func:`effects_problems`."""
     for name in server.trusted_proxies:
@@ -117,6 +126,7 @@ def effects_problems(effects: EffectsConfig) -> Iterator[tuple[tuple[str, ...], 
     stores: list[tuple[tuple[str, ...], str, Callable[[str], object]]] = [
         *urls,
         (("effects", "kv"), effects.kv, kv_store),
+        (("effects", "cache"), effects.cache, cache_store),
     ]
     for path, url, check in stores:
         try:
@@ -132,8 +142,8 @@ def effects_problems(effects: EffectsConfig) -> Iterator[tuple[tuple[str, ...], 
 def _target_problem(target: str, databases: Iterable[str]) -> str | None:
     family, _, rest = target.partition(":")
     match family:
-        case "kv":
-            return None if target == "kv" else "must be kv, which has no parts"
+        case "kv" | "cache":
+            return None if target == family else f"must be {family}, which has no parts"
         case "sql":
             return None if rest in databases else f"no such database{choices(rest, databases)}"
         case "http":
@@ -144,4 +154,4 @@ def _target_problem(target: str, databases: Iterable[str]) -> str | None:
             right = re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)+", rest)
             return None if right else f"must be {family}:MODULE.FUNCTION"
         case _:
-            return f"unknown effect family{choices(family, ('http', 'sql', 'kv', 'call', 'compute'))}"
+            return f"unknown effect family{choices(family, ('http', 'sql', 'kv', 'cache', 'call', 'compute'))}"

@@ -191,6 +191,7 @@ class TimeoutsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     http: Seconds = 1.0
     sql: Seconds = 0.3
     kv: Seconds = 0.3
+    cache: Seconds = 0.05
     call: Seconds = 5.0
 
 
@@ -246,15 +247,17 @@ DEFAULT_DATABASES = MappingProxyType({"default": "sqlite:///var/zerver.db"})
 
 
 class EffectsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The stores behind the effects, and the policy of each target.
+    """The stores behind the effects, and the policy of each target. ``cache_bytes`` bounds a cache in memory.
 
     ``databases`` (name to URL) always has ``default``. ``targets`` is keyed by ``http:HOST:PORT``, ``sql:DATABASE``,
-    ``kv``, ``call:MODULE.FUNCTION`` or ``compute:MODULE.FUNCTION``. What a target's ``breaker`` or ``bulkhead`` leaves
-    out, ``load`` fills in from ``default_breaker`` and ``default_bulkhead``.
+    ``kv``, ``cache``, ``call:MODULE.FUNCTION`` or ``compute:MODULE.FUNCTION``. What a target's ``breaker`` or
+    ``bulkhead`` leaves out, ``load`` fills in from ``default_breaker`` and ``default_bulkhead``.
     """
 
     databases: dict[str, Text] = field(default_factory=lambda: dict(DEFAULT_DATABASES))
     kv: Text = "sqlite:///var/kv.db"
+    cache: Text = "memory://"
+    cache_bytes: Bytes = 64 * 1024 * 1024
     sqlite: SqliteConfig = SqliteConfig()
     postgres: PostgresConfig = PostgresConfig()
     http: HttpConfig = HttpConfig()

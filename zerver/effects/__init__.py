@@ -14,6 +14,6 @@ need(...)`` gives ``None`` where an optional effect failed.
 
 from __future__ import annotations
 
-from . import call, compute, http, kv, sql, timer
+from . import cache, call, compute, http, kv, sql, timer
 
-__all__ = ["call", "compute", "http", "kv", "sql", "timer"]
+__all__ = ["cache", "call", "compute", "http", "kv", "sql", "timer"]

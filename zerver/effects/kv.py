@@ -7,22 +7,20 @@ Bytes are kept as they are, everything else as JSON. What is read is decoded to 
 
 from __future__ import annotations
 
-import re
 from typing import Any, Generic, Literal, TypeVar, Unpack, overload
 
 import msgspec
 
 from ..effect import Effect, Priority, Retry
 from ..error import DefinitionError
-from ..response import encode_json
 from ..slot import Key
+from .keyed import checked_key, encoded
 from .options import Into, Options
 
 __all__ = ["KvDelete", "KvGet", "KvPage", "KvPut", "KvScan", "delete", "get", "put", "scan"]
 
 T = TypeVar("T")
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _MOST = 1000
 
 
@@ -79,7 +77,7 @@ def get(key: str, **options: Any) -> Effect[Any]:
 
     :raises DefinitionError: a key that is not 1 to 512 characters without control characters.
     """
-    return _effect("get", KvGet(_key("get", key)), **options)
+    return _effect("get", KvGet(checked_key("kv.get", key)), **options)
 
 
 def put(key: str, value: Any, *, required: bool = True, **options: Unpack[Options]) -> Effect[None]:
@@ -87,14 +85,8 @@ def put(key: str, value: Any, *, required: bool = True, **options: Unpack[Option
 
     :raises DefinitionError: see ``get``; a value that is not bytes and has no JSON form.
     """
-    name = _key("put", key)
-    if isinstance(value, (bytes, bytearray, memoryview)):
-        content = bytes(value)
-    else:
-        try:
-            content = encode_json(value)
-        except TypeError as problem:
-            raise DefinitionError(f"kv.put: the value of {key!r} cannot be encoded: {problem}") from None
+    name = checked_key("kv.put", key)
+    content = encoded("kv.put", key, value)
     return _effect("put", KvPut(name, content), required=required, **options)
 
 
@@ -103,7 +95,7 @@ def delete(key: str, *, required: bool = True, **options: Unpack[Options]) -> Ef
 
     :raises DefinitionError: see ``get``.
     """
-    return _effect("delete", KvDelete(_key("delete", key)), required=required, **options)
+    return _effect("delete", KvDelete(checked_key("kv.delete", key)), required=required, **options)
 
 
 @overload
@@ -180,9 +172,9 @@ def scan(prefix: str, *, limit: int = 100, after: str | None = None, **options: 
     :raises DefinitionError: a prefix or cursor that no key can have; a limit out of bounds; a type that is no page.
     """
     if prefix != "":
-        _key("scan", prefix)
+        checked_key("kv.scan", prefix)
     if after is not None:
-        _key("scan", after)
+        checked_key("kv.scan", after)
     if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= _MOST:
         raise DefinitionError(f"kv.scan: limit={limit!r}; give a number from 1 to {_MOST}")
     effect = _effect("scan", KvScan(prefix, limit, after), **options)
@@ -190,14 +182,6 @@ def scan(prefix: str, *, limit: int = 100, after: str | None = None, **options: 
     if wanted not in (None, Any) and getattr(wanted, "__origin__", wanted) is not KvPage:
         raise DefinitionError(f"{effect.label}: its value is a page of pairs; use KvPage[...], not {wanted!r}")
     return effect
-
-
-def _key(op: str, key: str) -> str:
-    if not isinstance(key, str):
-        raise DefinitionError(f"kv.{op}: a key is text, not {type(key).__name__}")
-    if not 1 <= len(key) <= 512 or _CONTROL.search(key) or any("\ud800" <= c <= "\udfff" for c in key):
-        raise DefinitionError(f"kv.{op}: key {key[:80]!r}: 1 to 512 characters, none of them control characters")
-    return key
 
 
 def _effect(
@@ -214,7 +198,7 @@ def _effect(
 ) -> Effect[Any]:
     if idem is not None:
         try:
-            _key(op, idem)
+            checked_key(f"kv.{op}", idem)
         except DefinitionError:
             raise DefinitionError(
                 f"kv.{op}: idem={idem!r}: 1 to 512 characters, none of them control characters"

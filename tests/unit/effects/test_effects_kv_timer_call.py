@@ -1,4 +1,4 @@
-"""The constructors of kv, timer and call effects."""
+"""The constructors of kv, cache, timer and call effects."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from zerver.effect import Retry
-from zerver.effects import call, kv, timer
+from zerver.effects import cache, call, kv, timer
 from zerver.effects.kv import KvPage
 from zerver.error import DefinitionError
 from zerver.slot import Slot
@@ -88,6 +88,36 @@ def test_scan_takes_pages() -> None:
     assert (effect.args.prefix, effect.args.limit, effect.args.after) == ("k:", 5, "k:3")
     assert kv.scan("", as_=KvPage[int]).args.limit == 100
     assert kv.scan("", as_=KvPage).as_ is KvPage
+
+
+# cache
+
+
+@pytest.mark.parametrize("effect", [cache.get("k"), cache.set("k", 1, ttl=1), cache.delete("k")])
+def test_cache_effects_may_all_be_repeated(effect: Any) -> None:
+    assert effect.idempotent
+    assert (effect.family, effect.target) == ("cache", "cache")
+
+
+def test_values_are_cached_as_kv_keeps_them() -> None:
+    effect = cache.set("k", {"a": 1}, ttl=60)
+    assert (effect.args.value, effect.args.ttl) == (b'{"a":1}', 60.0)
+    assert cache.set("k", b"\0", ttl=1e-9).args.value == b"\0"
+
+
+@pytest.mark.parametrize("ttl", [0, -1, math.nan, math.inf, 10 * 366 * 86_400.1, True, "60", None])
+def test_a_ttl_is_seconds_above_0_and_at_most_10_years(ttl: Any) -> None:
+    with pytest.raises(DefinitionError, match=r"cache\.set: ttl="):
+        cache.set("k", 1, ttl=ttl)
+
+
+@pytest.mark.parametrize("key", ["", "a" * 513, "a\n", "\ud800", 7])
+def test_cache_keys_are_those_of_kv(key: Any) -> None:
+    for make in (cache.get, functools.partial(cache.set, value=1, ttl=1), cache.delete):
+        with pytest.raises(DefinitionError, match=r"cache\.(get|set|delete)"):
+            make(key)
+    with pytest.raises(DefinitionError, match=r"cache\.set: the value of 'k' cannot be encoded"):
+        cache.set("k", object(), ttl=1)
 
 
 # timer
