@@ -194,8 +194,8 @@ class TaskSystem:
         self.add(task, START)
 
     def in_time(self, since: int, now: int) -> bool:
-        """Whether work that was offered at `since`, and has its turn now, may begin: else it had better be refused. Both
-        are what `now()` gave. To be asked once for each."""
+        """Whether work that was offered at `since`, and has its turn now, may begin: else it had better be refused.
+        Both are what `now()` gave. To be asked once for each."""
         self._new -= 1
         if self._delay.late(now - since, now):
             self._refused += 1
