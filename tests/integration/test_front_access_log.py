@@ -113,8 +113,8 @@ def test_the_answers_of_a_pipeline_are_a_line_each() -> None:
         lines = wait_for(log, 2502, server)
     assert [line["status"] for line in lines] == ["200"] * 2501 + ["400"]
     assert len({line["id"] for line in lines}) == 2502
-    assert float(lines[2500]["ms"]) >= 50
-    assert float(lines[2501]["ms"]) < 50  # it began when the one before it was answered
+    assert float(lines[2500]["ms"]) > 45  # 50, as coarsely as the loop's timers are; without the beginning it is 30
+    assert float(lines[2501]["ms"]) < 45  # it began when the one before it was answered
 
 
 def test_a_request_that_got_no_answer_has_no_line() -> None:
