@@ -101,8 +101,8 @@ class TaskSystem:
     bound: how many tasks may wait in the continuation queue before new work is refused.
     size, waiting: threads for what blocks, and how many tasks may wait for one; there is one thread for what burns.
     delayed: nanoseconds for which the system has kept the loop's thread from running (see `ThreadClock`). While it runs
-        others nothing moves here, but that is no reason to turn work away: so turns and waits are measured in the loop's
-        own time, which is the clock's less these.
+        others nothing moves here, but that is no reason to turn work away: so turns and waits are measured in the
+        loop's own time, which is the clock's less these.
     """
 
     def __init__(
