@@ -11,6 +11,7 @@ import codecs
 import ipaddress
 import re
 from collections.abc import Collection, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Final, Literal, TypeAlias, TypeVar, Unpack, overload
 from urllib.parse import quote, quote_plus, urlencode
 
@@ -53,6 +54,8 @@ _URL = re.compile(
     re.IGNORECASE | re.ASCII,
 )
 _KEPT = "%/:?@!$&'()*+,;=[]"
+# A path, and a query, in which there is nothing to be quoted.
+_QUOTED = re.compile(r"/[A-Za-z0-9_.~%/:@!$&'()*+,;=\[\]-]*+(?:\?[A-Za-z0-9_.~%/:?@!$&'()*+,;=\[\]-]++)?")
 _CHARSET = re.compile(r";[ \t]*charset=\"?([A-Za-z0-9_.:-]+)", re.IGNORECASE)
 # Codecs that Python has beside charsets; some of them take quadratic time.
 _NO_CHARSETS = frozenset({"idna", "punycode", "unicode-escape", "raw-unicode-escape", "undefined"})
@@ -276,7 +279,8 @@ def _effect(
     priority: Priority = "interactive",
     idem: str | None = None,
 ) -> Effect[Any]:
-    name = f"http.{method.lower()}"
+    op = method.lower()
+    name = f"http.{op}"
     full, target = checked_url(name, url, params)
     content_type, content = _content(name, method, json, body, form)
     sent = _headers(name, headers, content_type, idem)
@@ -284,7 +288,7 @@ def _effect(
         raise DefinitionError(f"{name}: redirects={redirects!r}; give how many are followed, from 0 to 20")
     return Effect(
         family="http",
-        op=method.lower(),
+        op=op,
         target=target,
         args=HttpRequest(method, full, sent, content, _expect(name, expect), redirects),
         into=into,
@@ -305,6 +309,10 @@ def checked_url(name: str, url: str, params: Mapping[str, Field] | None = None) 
     """
     if not isinstance(url, str):
         raise DefinitionError(f"{name}: the URL is {type(url).__name__}, not text")
+    if not params and (at := url.find("/", 8)) > 0 and _QUOTED.fullmatch(url, at):
+        target = _target(url[:at])
+        if target is not None:
+            return url, target
     if _CONTROL.search(url):
         raise DefinitionError(f"{name}: URL {url!r} holds control characters; pass unchecked input in params={{...}}")
     match = _URL.fullmatch(url)
@@ -335,6 +343,16 @@ def checked_url(name: str, url: str, params: Mapping[str, Field] | None = None) 
     return f"{scheme}://{authority}{path}{'?' + query if query else ''}", f"http:{host}:{port}"
 
 
+@lru_cache(maxsize=256)
+def _target(start: str) -> str | None:
+    """The target of a URL that starts like this, up to its path. None if this is not the one way to write it."""
+    try:
+        full, target = checked_url("", start)
+    except DefinitionError:
+        return None
+    return target if full == start + "/" else None
+
+
 def _fields(name: str, argument: str, fields: Mapping[str, Field], quoting: Any) -> str:
     pairs = []
     for key, given in fields.items():
@@ -355,9 +373,9 @@ def _fields(name: str, argument: str, fields: Mapping[str, Field], quoting: Any)
 def _content(
     name: str, method: str, json: Any, body: bytes | str | None, form: Mapping[str, Field] | None
 ) -> tuple[str | None, bytes | None]:
-    given = [what for what, value in (("json", json), ("body", body), ("form", form)) if value is not None]
-    if not given:
+    if json is None and body is None and form is None:
         return None, None
+    given = [what for what, value in (("json", json), ("body", body), ("form", form)) if value is not None]
     if len(given) > 1:
         raise DefinitionError(f"{name}: give one of {' and '.join(given)}, not several")
     if method == "TRACE":
@@ -382,6 +400,8 @@ def _content(
 def _headers(
     name: str, headers: Mapping[str, str] | None, content_type: str | None, idem: str | None
 ) -> tuple[tuple[str, str], ...]:
+    if not headers and content_type is None and idem is None:
+        return ()
     try:
         checked = checked_headers(headers.items()) if headers else ()
     except DefinitionError as problem:

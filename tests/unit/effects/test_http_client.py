@@ -13,7 +13,7 @@ from zerver.effectors.http_client.pool import Pool
 from zerver.effectors.http_client.request import Origin, encode, fits, origin_of
 from zerver.effectors.http_client.response import Fault, Head, ResponseReader, gunzip, parse_head
 from zerver.effects import http
-from zerver.effects.http import HttpRequest, HttpResult
+from zerver.effects.http import HttpRequest, HttpResult, checked_url
 from zerver.error import DefinitionError
 
 MOST = 1000
@@ -337,3 +337,28 @@ def test_an_origin_is_told_by_its_parts() -> None:
         "Host: a.b\r\nAccept: */*\r\nAccept-Encoding: gzip\r\nUser-Agent: zerver\r\n",
         "a.b",
     )
+
+
+PARTS = st.sampled_from(
+    ["a.b", "A.b", "[::1]", "[::1", "1.2.3.4", ":80", ":443", ":8080", ":0", ":99999", "/", "//", "?", "#", "%", "%2F",
+     " ", "é", "@", "u:p@", "..", "\n", "&=", "[", "]", "^", "'"]
+)  # fmt: skip
+
+
+@given(st.sampled_from(["http://", "https://", "HTTP://", ""]), st.lists(PARTS, max_size=6))
+def test_a_url_that_needs_no_change_is_judged_as_any_other(scheme: str, parts: list[str]) -> None:
+    url = scheme + "".join(parts)
+    found = [verdict(url, params) for params in (None, {"x": "y"})]
+    if isinstance(found[0], str):
+        assert found[0] == found[1]
+    else:
+        (plain, target), (longer, same) = found
+        assert (longer, same) == (plain + ("&" if "?" in plain else "?") + "x=y", target)
+        assert checked_url("n", plain) == (plain, target)
+
+
+def verdict(url: str, params: dict[str, str] | None) -> tuple[str, str] | str:
+    try:
+        return checked_url("n", url, params)
+    except DefinitionError as problem:
+        return str(problem)

@@ -31,6 +31,7 @@ _REMEMBERED = 1024  # bytes of a head that is remembered
 _INTERIM = 16  # 1xx answers before the real one
 _MEMBERS = 16  # of a gzip body (RFC 1952 section 2.2); each is a copy of the rest
 _GZIP = 31  # zlib's way to say: gzip and nothing else
+_FRAMING = frozenset({"content-length", "transfer-encoding", "connection", "content-encoding"})
 _LIMITS = Limits()  # of chunk extensions and trailers
 
 
@@ -237,25 +238,18 @@ class ResponseReader:
         return Fault(too_large(self._most), False)
 
 
-class _Collector:
-    """llhttp's callbacks."""
+class _Nobody:
+    """llhttp's callbacks: none."""
 
-    __slots__ = ("pairs",)
 
-    def __init__(self) -> None:
-        self.pairs: list[tuple[str, str]] = []
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        # llhttp leaves white space at the end
-        self.pairs.append((name.decode("latin-1").lower(), value.decode("latin-1").rstrip(" \t")))
+_NOBODY = _Nobody()
 
 
 def parse_head(block: bytes) -> Head | Fault:
     """Status line and fields, the empty line included."""
     if block.count(b"\n") > _HEAD_FIELDS + 2:
         return _LARGE_HEAD
-    collector = _Collector()
-    parser = HttpResponseParser(collector)
+    parser = HttpResponseParser(_NOBODY)
     try:
         parser.feed_data(block)
     except HttpParserUpgrade:
@@ -263,21 +257,26 @@ def parse_head(block: bytes) -> Head | Fault:
     except HttpParserError:
         return _MALFORMED
     status = parser.get_status_code()
-    headers = tuple(collector.pairs)
-    if status < 100 or not block.startswith(b"HTTP/1.") or len(headers) != block.count(b"\n") - 2:
+    if status < 100 or not block.startswith(b"HTTP/1."):
         return _MALFORMED
     if status == 101:
         return _SWITCHED
+    headers = []
     lengths, transfer, connection, coding = [], [], [], []
-    for name, value in headers:
-        if name == "content-length":
-            lengths.append(value)
-        elif name == "transfer-encoding":
-            transfer.append(value.lower())
-        elif name == "connection":
-            connection += [option.strip(" \t") for option in value.lower().split(",")]
-        elif name == "content-encoding":
-            coding += [one.strip(" \t") for one in value.lower().split(",")]
+    # llhttp has seen that each line is a name, a colon and a value, and that none is folded.
+    for line in block[:-4].decode("latin-1").split("\r\n")[1:]:
+        name, _, value = line.partition(":")
+        name, value = name.lower(), value.strip(" \t")
+        headers.append((name, value))
+        if name in _FRAMING:
+            if name == "content-length":
+                lengths.append(value)
+            elif name == "transfer-encoding":
+                transfer.append(value.lower())
+            elif name == "connection":
+                connection += [option.strip(" \t") for option in value.lower().split(",")]
+            else:
+                coding += [one.strip(" \t") for one in value.lower().split(",")]
     # Whoever reads such a head otherwise than we do sees another message (RFC 9112 section 11.2).
     if len(lengths) > 1 or (lengths and transfer) or transfer not in ([], ["chunked"]):
         return _MALFORMED
@@ -286,9 +285,8 @@ def parse_head(block: bytes) -> Head | Fault:
     modern = not block.startswith(b"HTTP/1.0")
     keep_alive = "close" not in connection and (modern or ("keep-alive" in connection and not transfer))
     codings = ["gzip" if one == "x-gzip" else one for one in coding if one not in ("", "identity")]
-    return Head(
-        status, headers, int(lengths[0]) if lengths else None, bool(transfer), keep_alive, ",".join(codings)
-    )  # fmt: skip
+    length = int(lengths[0]) if lengths else None
+    return Head(status, tuple(headers), length, bool(transfer), keep_alive, ",".join(codings))
 
 
 # What an upstream says about its answers to one kind of request is the same, byte for byte, for a second or longer.
