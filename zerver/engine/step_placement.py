@@ -62,18 +62,18 @@ class StepPlacement:
         (ran, delayed), (now_ran, now_delayed) = self._read, self._thread_clock.read()
         took_ns -= min(now_delayed - delayed, took_ns)  # the machine was busy; that is not the step's doing
         cpu_ns = min(now_ran - ran, took_ns)
-        self._tell(run, step, self._offloading.ran_inline(_key(step), took_ns, cpu_ns))
+        self._tell(run, step, self._offloading.ran_inline(_key(step), took_ns, cpu_ns), "kept the loop for")
 
     def ran_elsewhere(self, run: Execution, step: CompiledStep, ran: Measured) -> None:
         """A step ran on a thread."""
         if self._adaptive:
-            self._tell(run, step, self._offloading.ran_elsewhere(_key(step), ran.took_ns, ran.cpu_ns))
+            self._tell(run, step, self._offloading.ran_elsewhere(_key(step), ran.took_ns, ran.cpu_ns), "took")
 
     def close(self) -> None:
         """No step runs any more."""
         self._thread_clock.close()
 
-    def _tell(self, run: Execution, step: CompiledStep, move: Move | None) -> None:
+    def _tell(self, run: Execution, step: CompiledStep, move: Move | None, did: str) -> None:
         if move is None:
             return
         if run.events is not None:
@@ -83,8 +83,8 @@ class StepPlacement:
             _log.info("step %s runs on the loop again: it keeps within its budget", step.name)
         elif move.to == "blocks":
             _log.warning(
-                "step %s (%s) kept the loop for %.0f ms, waiting; it is run on a thread from now on. A step does no "
-                "I/O: declare an effect instead, such as call.run(...)", step.name, step.where, took,
+                "step %s (%s) %s %.0f ms, waiting; it is run on a thread from now on. A step does no I/O: declare an "
+                "effect instead, such as call.run(...)", step.name, step.where, did, took,
             )  # fmt: skip
         else:
             _log.warning(

@@ -20,6 +20,7 @@ import msgspec
 from ..discipline import PriorityWithAgeing
 from ..run_queue import RunQueue
 from .controlled_delay import ControlledDelay
+from .thread_clock import ThreadClock
 from .threads import ThreadPool
 
 __all__ = ["BATCH", "CONTINUE", "START", "Measured", "Returned", "Task", "TaskSystem", "TaskSystemStatistics"]
@@ -46,7 +47,8 @@ class Task(Protocol):
 
 
 class Measured(msgspec.Struct, frozen=True):
-    """A run on a thread, in nanoseconds: of the clock on the wall, and of the CPU."""
+    """A run on a thread, in nanoseconds: of the clock on the wall, less the time in which the machine ran others, and
+    of the CPU."""
 
     value: Any
     took_ns: int
@@ -236,9 +238,13 @@ class TaskSystem:
         pool = self._blocking if lane == "blocks" else self._burning
 
         def measured() -> Measured:
-            began, cpu = time.perf_counter_ns(), time.thread_time_ns()
+            machine = ThreadClock()  # of the thread that this runs on
+            delayed, began, cpu = machine.delayed(), time.perf_counter_ns(), time.thread_time_ns()
             value = work()
-            return Measured(value, time.perf_counter_ns() - began, time.thread_time_ns() - cpu)
+            ran, took = time.thread_time_ns() - cpu, time.perf_counter_ns() - began
+            took -= min(machine.delayed() - delayed, max(took - ran, 0))
+            machine.close()
+            return Measured(value, took, ran)
 
         def done(value: Measured | None, problem: BaseException | None) -> None:
             self._returned.append((returned, value))

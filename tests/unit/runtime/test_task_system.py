@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import sys
 import threading
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 
 from zerver_runtime.reactor.controlled_delay import INTERVAL, TARGET
 from zerver_runtime.reactor.task_system import BATCH, CONTINUE, Measured, TaskSystem
+from zerver_runtime.reactor.thread_clock import ThreadClock
 
 MS = 1_000_000
 PATIENCE = 10.0
@@ -292,6 +294,24 @@ def test_a_run_is_measured_on_the_wall_and_in_cpu(world: World) -> None:
     assert waiting.cpu_ns < waiting.took_ns / 2
     assert computed.took_ns >= computed.cpu_ns * 0.9
     assert computed.cpu_ns >= 3 * MS
+
+
+def test_time_in_which_the_machine_ran_others_is_no_part_of_a_run(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    came: list[Any] = []
+    delays = iter([7 * MS, 7 * MS + 3_600_000 * MS])
+    monkeypatch.setattr(ThreadClock, "delayed", lambda self: next(delays))
+    gate = threading.Event()
+    timer = threading.Timer(0.02, gate.set)
+    timer.start()
+    open_before = set(os.listdir("/proc/self/fd"))
+    world.tasks.run_on_thread("burns", lambda: gate.wait(PATIENCE), came.append)
+    world.take()
+    timer.join()
+    (ran,) = came
+    assert ran.took_ns == ran.cpu_ns  # the machine cannot have been away for longer than the step was not at work
+    assert set(os.listdir("/proc/self/fd")) == open_before
 
 
 def test_what_blocks_runs_side_by_side_and_what_burns_one_at_a_time(world: World) -> None:
