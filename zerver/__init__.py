@@ -7,7 +7,7 @@ from .context import CtxView
 from .decision import Compensation, Continue, Decision, Done, Fail, Need, Step
 from .effect import Effect, Retry
 from .effectors.base import AsyncEffector, Effector
-from .effects import cache, call, compute, http, kv, sql, timer
+from .effects import cache, call, compute, file, http, kv, sql, timer
 from .error import (
     AppError,
     DefinitionError,
@@ -56,6 +56,7 @@ __all__ = [
     "cache",
     "call",
     "compute",
+    "file",
     "http",
     "kv",
     "need",

@@ -42,7 +42,7 @@ _RECORDS = (
 )
 _TUPLES = (inspect.ListType, inspect.NamedTupleType, inspect.TupleType, inspect.VarTupleType)
 
-_BUILT_IN = frozenset({"http", "sql", "kv", "cache", "timer", "call", "compute"})
+_BUILT_IN = frozenset({"http", "sql", "kv", "cache", "file", "timer", "call", "compute"})
 _MAY_PASS = frozenset({429, 502, 503, 504})
 # RFC 9110 section 5.6.7: IMF-fixdate, the one form that may be sent.
 _DATE = re.compile(r"[A-Z][a-z]{2}, ([0-9]{2}) ([A-Z][a-z]{2}) ([0-9]{4}) ([0-9]{2}):([0-9]{2}):([0-9]{2}) GMT")
@@ -66,6 +66,8 @@ def interpret(effect: Effect[Any], raw: Any, now: Callable[[], float]) -> Outcom
                 return _sql(effect, raw)
             case "kv" | "cache":
                 return _kv(effect, raw)
+            case "file":
+                return _file(effect, raw)
             case _:
                 return Success(raw)
     except Undecodable as problem:
@@ -259,3 +261,21 @@ def _value(raw: bytes, wanted: Any, path: str) -> Any:
     except Undecodable as problem:
         hint = "; bytes are read with as_=bytes or a Slot[bytes]" if problem.syntax else ""
         raise Undecodable(problem.what + hint, path + problem.path[1:]) from None
+
+
+# Files
+
+
+def _file(effect: Effect[Any], raw: bytes | None) -> Outcome:
+    wanted = effect.result_type
+    if raw is None or wanted is None:
+        return Success(raw)
+    body = _plan(_body_of, wanted)[1]
+    if body == "json":
+        return Success(decode_json(raw, wanted))
+    if body != "text":
+        return Success(convert(raw, wanted))
+    try:
+        return Success(convert(raw.decode(), wanted))
+    except UnicodeError:
+        raise Undecodable("Expected text in UTF-8") from None

@@ -22,12 +22,14 @@ from zerver.effectors.base import AsyncEffector, Effector
 from zerver.effectors.cache import CacheEffector
 from zerver.effectors.call import CallEffector
 from zerver.effectors.compute import ComputeEffector
+from zerver.effectors.file import FileEffector
+from zerver.effectors.folder import Folder
 from zerver.effectors.http import HttpEffector
 from zerver.effectors.http_aiohttp import AiohttpEffector
 from zerver.effectors.kv import KvEffector
 from zerver.effectors.sql import SqlEffector
 from zerver.effectors.timer import TimerEffector
-from zerver.effects import cache, call, compute, http, kv, sql, timer
+from zerver.effects import cache, call, compute, file, http, kv, sql, timer
 from zerver_runtime.outcome import Failure, Outcome, Success
 from zerver_runtime.reactor.compute_pool import ComputePool
 from zerver_runtime.reactor.threads import ThreadPool
@@ -236,6 +238,24 @@ async def kv_on_redis(folder: Path, server: RedisServer) -> AsyncIterator[Trial]
 
 
 @asynccontextmanager
+async def files(folder: Path) -> AsyncIterator[Trial]:
+    """Slow is what a disk does not answer: all threads hang in it until it does."""
+    go, begun = threading.Event(), threading.Event()
+
+    class Hanging(Folder):
+        def write(self, path: str, content: bytes, stopped: Callable[[], bool]) -> None:
+            if path == "slow":
+                begun.set()
+                go.wait(20)
+            super().write(path, content, stopped)
+
+    effector = FileEffector(str(folder), max_bytes=1000)
+    effector._folder = Hanging(str(folder), 1000)
+    quick = [file.write("a", b"1"), file.read("none"), file.read("../a")]
+    yield Trial(effector, quick, file.write("slow", b"2"), go.set, begun.is_set)
+
+
+@asynccontextmanager
 async def cache_on_redis(folder: Path, server: RedisServer) -> AsyncIterator[Trial]:
     server.ask("CLIENT", "PAUSE", 60_000, "WRITE")
     try:
@@ -280,6 +300,7 @@ SUBJECTS = [
     Subject("kv", kv_writes),
     Subject("kv on redis", kv_on_redis, "redis_server"),
     Subject("cache on redis", cache_on_redis, "redis_server"),
+    Subject("file", files),
     Subject("http", lean_https),
     Subject("http with aiohttp", full_https),
 ]

@@ -279,9 +279,9 @@ def test_targets_of_every_family_are_known(target: str) -> None:
 @pytest.mark.parametrize(
     ("target", "problem"),
     [
-        ("htpp:a:1", 'unknown effect family, did you mean "http"? Allowed: cache, call, compute, http, kv, sql'),
-        ("", "unknown effect family. Allowed: cache, call, compute, http, kv, sql"),
-        ("redis", "unknown effect family. Allowed: cache, call, compute, http, kv, sql"),
+        ("htpp:a:1", 'unknown effect family, did you mean "http"? Allowed: cache, call, compute, file, http, kv, sql'),
+        ("", "unknown effect family. Allowed: cache, call, compute, file, http, kv, sql"),
+        ("redis", "unknown effect family. Allowed: cache, call, compute, file, http, kv, sql"),
         ("kv:x", "must be kv, which has no parts"),
         ("sql:defualt", 'no such database, did you mean "default"? Allowed: default'),
         ("sql", "no such database. Allowed: default"),
@@ -395,7 +395,7 @@ MISTAKES = [
     ({"server": {"a\nb": "c\nd"}}, 'server["a\\nb"] = "c\\nd": unknown key'),
     (
         {"effects": {"timeouts": {"grpc": 1}}},
-        "effects.timeouts.grpc = 1: unknown key. Allowed: cache, call, http, kv, ",
+        "effects.timeouts.grpc = 1: unknown key. Allowed: cache, call, file, ",
     ),
     ({"effects": {"targets": {"sql:default": {"time": 1}}}}, 'effects.targets["sql:default"].time = 1: unknown key'),
     # wrong types

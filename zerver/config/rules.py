@@ -25,7 +25,6 @@ __all__ = [
 # Sections that a later version reads. To accept them before would be to promise something.
 LATER: Mapping[tuple[str, ...], str] = {
     ("trace",): "it keeps no traces",
-    ("effects", "timeouts", "file"): "it has no file effects",
     ("effects", "timeouts", "actor"): "it has no actors",
 }
 
@@ -142,7 +141,7 @@ def effects_problems(effects: EffectsConfig) -> Iterator[tuple[tuple[str, ...], 
 def _target_problem(target: str, databases: Iterable[str]) -> str | None:
     family, _, rest = target.partition(":")
     match family:
-        case "kv" | "cache":
+        case "kv" | "cache" | "file":
             return None if target == family else f"must be {family}, which has no parts"
         case "sql":
             return None if rest in databases else f"no such database{choices(rest, databases)}"
@@ -154,4 +153,4 @@ def _target_problem(target: str, databases: Iterable[str]) -> str | None:
             right = re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)+", rest)
             return None if right else f"must be {family}:MODULE.FUNCTION"
         case _:
-            return f"unknown effect family{choices(family, ('http', 'sql', 'kv', 'cache', 'call', 'compute'))}"
+            return f"unknown effect family{choices(family, ('http', 'sql', 'kv', 'cache', 'file', 'call', 'compute'))}"

@@ -19,6 +19,7 @@ __all__ = [
     "Config",
     "ContinuationPoolConfig",
     "EffectsConfig",
+    "FilesConfig",
     "HttpConfig",
     "LimitsConfig",
     "ObservabilityConfig",
@@ -185,6 +186,13 @@ class HttpConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     max_body_bytes: Bytes = 8 * 1024 * 1024
 
 
+class FilesConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The folder of ``file`` effects, which nothing leads out of; and the largest file (bytes)."""
+
+    root: Text = "var/files"
+    max_bytes: Bytes = 8 * 1024 * 1024
+
+
 class TimeoutsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Seconds per attempt, by effect family, where neither the effect nor its target says otherwise."""
 
@@ -192,6 +200,7 @@ class TimeoutsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     sql: Seconds = 0.3
     kv: Seconds = 0.3
     cache: Seconds = 0.05
+    file: Seconds = 5.0
     call: Seconds = 5.0
 
 
@@ -250,7 +259,7 @@ class EffectsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """The stores behind the effects, and the policy of each target. ``cache_bytes`` bounds a cache in memory.
 
     ``databases`` (name to URL) always has ``default``. ``targets`` is keyed by ``http:HOST:PORT``, ``sql:DATABASE``,
-    ``kv``, ``cache``, ``call:MODULE.FUNCTION`` or ``compute:MODULE.FUNCTION``. What a target's ``breaker`` or
+    ``kv``, ``cache``, ``file``, ``call:MODULE.FUNCTION`` or ``compute:MODULE.FUNCTION``. What a target's ``breaker`` or
     ``bulkhead`` leaves out, ``load`` fills in from ``default_breaker`` and ``default_bulkhead``.
     """
 
@@ -261,6 +270,7 @@ class EffectsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     sqlite: SqliteConfig = SqliteConfig()
     postgres: PostgresConfig = PostgresConfig()
     http: HttpConfig = HttpConfig()
+    files: FilesConfig = FilesConfig()
     timeouts: TimeoutsConfig = TimeoutsConfig()
     default_breaker: BreakerConfig = BreakerConfig()
     default_bulkhead: BulkheadConfig = BulkheadConfig()

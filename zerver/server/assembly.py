@@ -19,6 +19,7 @@ from ..effectors.base import Effector
 from ..effectors.cache import CacheEffector
 from ..effectors.call import CallEffector
 from ..effectors.compute import ComputeEffector
+from ..effectors.file import FileEffector
 from ..effectors.http import HttpEffector
 from ..effectors.kv import KvEffector
 from ..effectors.sql import SqlEffector
@@ -49,6 +50,7 @@ def built_in_effectors(
         ),
         "kv": KvEffector(effects.kv, readers=sqlite.readers, busy_timeout=sqlite.busy_timeout),
         "cache": CacheEffector(effects.cache, most=effects.cache_bytes),
+        "file": FileEffector(effects.files.root, max_bytes=effects.files.max_bytes),
         "timer": TimerEffector(),
         "call": CallEffector(calls),
         "compute": ComputeEffector(compute, current),
