@@ -73,8 +73,6 @@ _CHAINED = {
 class Recorder:
     """A trace that keeps every request that has ended, with its events: those that come later, too."""
 
-    new = list
-
     def __init__(self) -> None:
         self.ended: list[Execution] = []
 

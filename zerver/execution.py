@@ -20,7 +20,7 @@ from .request import Request
 from .response import Response
 from .signals import RunStep
 from .step import CompiledStep
-from .trace.events import Events, Trace
+from .trace.events import Event, Trace
 
 __all__ = [
     "CLOSED",
@@ -147,8 +147,8 @@ class Execution:
         """Why it failed, or was given up."""
         self.ended_ns = 0
         """When it was closed, if it is traced."""
-        self.events: Events | None = None if around.trace is None else around.trace.new()
-        """Of its trace; ``None`` where it is not traced."""
+        self.events: list[Event] | None = None if around.trace is None else []
+        """Of its trace, in their short form; ``None`` where it is not traced. On whatever thread works for it."""
 
     @property
     def slots(self) -> Mapping[Any, Any]:

@@ -23,26 +23,29 @@ from zerver.request import Request
 from zerver.response import Response
 from zerver.routing import Match
 from zerver.server.service import Service
-from zerver.trace.events import EventKind, Events
+from zerver.trace.events import EventKind, Record
+from zerver.trace.reading import told
 
 __all__ = ["Asked", "Recorder", "Rig", "Stuck", "running"]
 
 
 class Recorder:
-    """A trace: the events of all requests, which are told at once, in their short form."""
+    """A trace: the events of all requests of a rig, over or not."""
 
     def __init__(self) -> None:
-        self.events: list[Any] = []
-
-    def new(self) -> Events:
-        return self.events
+        self.runs: list[Execution] = []
 
     def end(self, run: Execution) -> None:
-        """Nothing more to do: everything is kept."""
+        assert run in self.runs
+
+    @property
+    def events(self) -> list[Record]:
+        """In the order of their times."""
+        return sorted((event for run in self.runs for event in told(run)), key=lambda event: event.at_ns)
 
     def of(self, kind: EventKind) -> list[tuple[str, Any]]:
-        """The names and details of the events of one kind, which is told of by itself."""
-        return [(event[2], event[5]) for event in self.events if isinstance(event, tuple) and event[0] is kind]
+        """The names and details of the events of one kind."""
+        return [(event.name, event.detail) for event in self.events if event.kind is kind]
 
 
 class Stuck:
@@ -128,6 +131,8 @@ class Rig:
         self.asked.append(asked)
         request = Request("GET", path, id=f"r{next(self._serial)}", params=found.params)
         asked.exchange = self.engine.begin(found.endpoint, request, time.monotonic_ns(), asked.take)
+        assert asked.exchange is not None, "take() does not say that the answer is out"
+        self.trace.runs.append(asked.exchange.run)
         return asked
 
     async def ask(self, path: str) -> Response | None:

@@ -226,8 +226,6 @@ class Driver:
 
     # The trace
 
-    new = list
-
     @property
     def events(self) -> list[Event]:
         """Those so far, in causal order."""

@@ -7,13 +7,12 @@ and the end of a step. :mod:`zerver.trace.reading` makes :class:`Record` of them
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from ..execution import Execution
 
-__all__ = ["Event", "EventKind", "Events", "Record", "Trace"]
+__all__ = ["Event", "EventKind", "Record", "Trace"]
 
 
 class EventKind(enum.IntEnum):
@@ -60,34 +59,24 @@ class Record(NamedTuple):
 
 
 Event: TypeAlias = "int | tuple[Any, ...] | None"
-"""One or two events, in their short form:
+"""One or more events, in their short form:
 
-- ``None``: ``RequestStart``; the request tells the rest. A number: ``RequestEnd``, at that time.
+- ``(at_ns,)``: steps run in place from now on; the first of a request is its ``RequestStart``.
+- A number: the next step of the pipeline has run, until then, and gave ``Continue``: ``StepStart`` and ``StepEnd``.
 - ``(step, began_ns, ended_ns, type of the result)``: a step's ``StepStart`` and ``StepEnd``; and ``Done``, if it gave
   that. Past the deadline, which comes first then, the type's name. Without ``began_ns`` its start has been told by
   itself: it ran elsewhere.
 - ``(name, seconds, start, detail, raw)``: what the dispatcher tells of an effect, by the name of the kind. ``start`` is
   what began it, and ``raw`` what its driver gave, if it completed.
 - ``(kind, at_ns, name, need, effect, detail)``: any other, with the parts of a :class:`Record`.
+- ``None``: ``RequestEnd``.
 """
 
 
-class Events(Protocol):
-    """The events of one request, in causal order: a list, for one. Appending must be cheap and must not raise; it is
-    done on any thread that works for the request, one at a time."""
-
-    def append(self, event: Event, /) -> object: ...
-
-
 class Trace(Protocol):
-    """Takes the events of all requests. Called on the hot path: it must be cheap and must not raise."""
-
-    @property
-    def new(self) -> Callable[[], Events]:
-        """Makes what takes the events of a request that begins."""
-        ...
+    """Is told of each request that is over. On the hot path: it must be cheap and must not raise."""
 
     def end(self, run: Execution, /) -> None:
-        """The request is over: ``RequestEnd`` is among its events. Effects that go on in the background may yet add
+        """It is over: ``RequestEnd`` is the last of its events so far. Effects that go on in the background may yet add
         some. Called on any thread."""
         ...
