@@ -142,6 +142,17 @@ def test_after_the_grace_requests_are_cancelled_and_the_exit_code_is_0(folder: P
     assert b"Traceback" not in answer
 
 
+@pytest.mark.engines("blocking")
+def test_sighup_ends_no_server_that_cannot_reload_and_the_log_says_why(zerver: Start) -> None:
+    server = zerver("serve", "app:app", "--port", "0")
+    port = server.port()
+    server.signal(signal.SIGHUP)
+    server.read_until("SIGHUP: the blocking engine .* cannot reload; stop it, and start it again\n")
+    assert get(port) == (200, "hello")
+    server.signal(signal.SIGTERM)
+    assert server.ended() == 0
+
+
 def test_a_second_sigint_ends_the_process_at_once(folder: Path, zerver: Start) -> None:
     server = zerver("serve", "app:app", "--port", "0", env={"ZERVER_SERVER__GRACE": "1000"})
     port = server.port()

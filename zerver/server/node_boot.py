@@ -20,7 +20,7 @@ from zerver_runtime.process import ApplicationFailed, run_node
 from ..config import Config
 from ..error import AppError
 from .listener import Listener, inherit, open_listener
-from .log import announce
+from .log import Lines, announce, printable
 
 if TYPE_CHECKING:
     from zerver_runtime.scheduler_process import SchedulerContext
@@ -105,4 +105,9 @@ def _run(load: Callable[[], tuple[App, Config]], listener: Listener, node: NodeC
         served.append(True)
 
     # A Unix socket's file goes first: who comes from now on is to be refused.
-    return run_node(node, boot, _log.warning, serving, listener.close)
+    return run_node(node, boot, _warn, serving, listener.close)
+
+
+def _warn(text: str) -> None:
+    """What an app fails with has a traceback, and a stack is of many lines: for people to read."""
+    _log.warning(Lines(map(printable, text.splitlines())))

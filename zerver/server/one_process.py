@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import signal
 import threading
 from collections.abc import Iterator
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from ..app import App
 
 __all__ = ["serve_in_one_process"]
+
+_log = logging.getLogger("zerver")
 
 
 def serve_in_one_process(app: App, config: Config, listener: Listener) -> None:
@@ -84,6 +87,7 @@ class _Uvicorn(uvicorn.Server):
             yield
             return
         before = {number: signal.signal(number, self._stop) for number in (signal.SIGTERM, signal.SIGINT)}
+        before[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._stay)
         try:
             yield
         finally:
@@ -95,3 +99,6 @@ class _Uvicorn(uvicorn.Server):
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
         self.should_exit = True
+
+    def _stay(self, number: int, frame: FrameType | None) -> None:
+        _log.warning("SIGHUP: the blocking engine is one process and cannot reload; stop it, and start it again")
