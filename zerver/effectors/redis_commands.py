@@ -155,7 +155,9 @@ class RedisCommands:
                 except self._errors.ResponseError as problem:
                     replies.append(problem)
         except asyncio.CancelledError:
-            await redis.disconnect(nowait=True)
+            await redis.disconnect(
+                nowait=True
+            )  # it has done so itself; a reply that reached another would be the worst
             for attempt in attempts:
                 attempt.settle(cancelled(attempt.effect))
             raise
