@@ -20,6 +20,9 @@ BreakerStateChanged      :class:`BreakerNote`
 JoinSatisfied            text: ``satisfied`` or ``failed``
 ContinuationEnqueued     ``None``; so is ContinuationStart
 StepOffloaded            :class:`MoveNote`
+ComputeTaskScheduled     int: how many tasks waited for a worker, this one included
+ComputeTaskStarted       float: seconds that it waited
+ComputeTaskCompleted     :class:`ComputeNote`
 OnExit, Done             ``None``
 Fail                     :class:`ErrorNote`, or text: why the request was given up
 =======================  ================================================================================
@@ -38,6 +41,7 @@ __all__ = [
     "REDACTED",
     "VERSION",
     "BreakerNote",
+    "ComputeNote",
     "Detail",
     "EffectNote",
     "ErrorNote",
@@ -142,7 +146,17 @@ class MoveNote(msgspec.Struct, frozen=True, tag="move"):
     cpu_ns: int
 
 
-Detail: TypeAlias = str | float | NeedNote | OutcomeNote | RetryNote | BreakerNote | MoveNote | ErrorNote | None
+class ComputeNote(msgspec.Struct, frozen=True, tag="compute", omit_defaults=True):
+    """How a compute task ended, and what it took."""
+
+    end: str
+    seconds: float
+    cpu_seconds: float | None = None
+
+
+Detail: TypeAlias = (
+    str | int | float | NeedNote | OutcomeNote | RetryNote | BreakerNote | MoveNote | ComputeNote | ErrorNote | None
+)
 
 
 class EventNote(NamedTuple):

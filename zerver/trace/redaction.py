@@ -1,0 +1,115 @@
+"""Secrets are taken out of a trace when it is recorded: what is not written down cannot leak.
+
+By name: of headers, query parameters, and the fields of bodies in JSON or of forms. What is in free text, in a path or
+in an argument of SQL is not found; arguments of effects are therefore never recorded, only their digest.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+from urllib.parse import unquote_plus
+
+import msgspec
+
+from .record import REDACTED
+
+__all__ = ["SECRETS", "Redaction"]
+
+SECRETS = (
+    "access_token", "api_key", "apikey", "authorization", "client_secret", "cookie", "credit_card", "cvc", "cvv",
+    "id_token", "passwd", "password", "private_key", "proxy-authorization", "refresh_token", "secret", "set-cookie",
+    "token", "x-amz-security-token", "x-api-key", "x-auth-token", "x-csrf-token", "x-xsrf-token",
+)  # fmt: skip
+"""What is always redacted, in any case, with ``-`` and ``_`` alike."""
+
+_FORM = b"application/x-www-form-urlencoded"
+_json = msgspec.json.Decoder()
+
+
+class Redaction:
+    """``names``: beside :data:`SECRETS`."""
+
+    def __init__(self, names: Iterable[str] = ()) -> None:
+        self._names = frozenset(_plain(name) for name in (*SECRETS, *names))
+        # Most bodies have none of these in them, and need not be read.
+        some = "|".join(re.escape(name).replace("_", "[-_]") for name in sorted(self._names))
+        self._somewhere = re.compile(rf"\\|{some}".encode(), re.I)
+
+    def secret(self, name: str) -> bool:
+        """Whether what has this name is a secret."""
+        return _plain(name) in self._names
+
+    def headers(self, items: Iterable[tuple[Any, Any]], found: list[str] | None = None) -> tuple[tuple[Any, Any], ...]:
+        """Headers, as bytes or text, without the values of secret ones; ``found`` gets their places."""
+        kept: list[tuple[Any, Any]] = []
+        for name, value in items:
+            text = name.decode("latin-1") if isinstance(name, bytes) else name
+            if self.secret(text):
+                if found is not None:
+                    found.append(f"header:{text}")
+                kept.append((name, REDACTED.encode() if isinstance(value, bytes) else REDACTED))
+            else:
+                kept.append((name, value))
+        return tuple(kept)
+
+    def query(self, query: bytes, found: list[str], place: str = "query") -> bytes:
+        """A query, or the body of a form."""
+        if not self._somewhere.search(query) and b"%" not in query:
+            return query
+        fields = query.split(b"&")
+        for position, field in enumerate(fields):
+            name, equals, _ = field.partition(b"=")
+            text = unquote_plus(name.decode("latin-1"))
+            if equals and self.secret(text):
+                found.append(f"{place}:{text}")
+                fields[position] = name + b"=" + REDACTED.encode()
+        return b"&".join(fields)
+
+    def url(self, url: str) -> str:
+        """A URL without its secret parameters, and without user and password."""
+        head, mark, query = url.partition("?")
+        scheme, there, rest = head.partition("://")
+        if there and "@" in rest.partition("/")[0]:
+            head = f"{scheme}://{rest.partition('@')[2]}"
+        if not mark:
+            return head
+        return f"{head}?{self.query(query.encode('utf-8', 'surrogateescape'), []).decode('utf-8', 'replace')}"
+
+    def body(self, body: bytes, content_type: bytes, found: list[str]) -> bytes | None:
+        """A body; ``None`` where it may hold secrets, and they cannot be told apart."""
+        if not self._somewhere.search(body) and b"%" not in body:
+            return body
+        kind = content_type.partition(b";")[0].strip().lower()
+        if kind == _FORM:
+            return self.query(body, found, "body")
+        try:
+            value = _json.decode(body)
+        except (msgspec.DecodeError, RecursionError):
+            if not self._somewhere.search(body):
+                return body
+            found.append("body")
+            return None
+        return msgspec.json.encode(redacted) if (redacted := self._value(value, "", found)) is not value else body
+
+    def _value(self, value: Any, path: str, found: list[str]) -> Any:
+        """The same object where nothing in it is a secret."""
+        if isinstance(value, dict):
+            changed = {}
+            for name, inner in value.items():
+                place = f"{path}.{name}" if path else str(name)
+                if self.secret(str(name)) and inner is not None:
+                    found.append(f"body:{place}")
+                    changed[name] = REDACTED
+                else:
+                    changed[name] = self._value(inner, place, found)
+            return changed if any(changed[name] is not value[name] for name in value) else value
+        if isinstance(value, list):
+            items = [self._value(inner, f"{path}[{position}]", found) for position, inner in enumerate(value)]
+            return items if any(new is not old for new, old in zip(items, value, strict=True)) else value
+        return value
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("-", "_")

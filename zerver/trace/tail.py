@@ -1,0 +1,58 @@
+"""Whether a trace is worth keeping, which is known when the request is over."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..error import Error
+
+if TYPE_CHECKING:
+    from ..execution import Execution
+
+__all__ = ["SHARE", "RouteTimes", "is_fault"]
+
+SHARE = 0.001
+"""Of the requests of a route, those that count as slow for it."""
+
+_FIRST = 64  # times that are seen before any is slow
+_LEAST_NS = 1_000_000  # what takes less is never slow: that would be the noise of the machine
+_STEP = 0.2  # by which the bound follows what is above it
+
+
+class RouteTimes:
+    """A running estimate of the time that nearly all requests of a route stay below.
+
+    A time above the bound lifts it by a fifth, one below lowers it a little: it rests where :data:`SHARE` of the times
+    are above. That takes one number, and follows a route that becomes faster or slower.
+    """
+
+    __slots__ = ("_seen", "bound_ns")
+
+    def __init__(self) -> None:
+        self._seen = 0
+        self.bound_ns = _LEAST_NS
+        """What takes longer is slow, once :attr:`known`."""
+
+    @property
+    def known(self) -> bool:
+        """Whether enough times were seen."""
+        return self._seen >= _FIRST
+
+    def add(self, took_ns: int) -> None:
+        """One more time."""
+        if self._seen < _FIRST:
+            self._seen += 1
+            self.bound_ns = max(self.bound_ns, took_ns)
+        elif took_ns > self.bound_ns:
+            self.bound_ns = int(self.bound_ns * (1 + _STEP))
+        else:
+            self.bound_ns = max(int(self.bound_ns * (1 - _STEP * SHARE)), _LEAST_NS)
+
+
+def is_fault(run: Execution) -> bool:
+    """Whether it failed, and the server or something behind it is to blame: 5xx, or a bug, whatever it was rendered
+    as. A client that went away is neither."""
+    failure, response = run.failure, run.response
+    if isinstance(failure, Error) and failure.kind.status >= 500:
+        return True
+    return response is not None and response.status >= 500
