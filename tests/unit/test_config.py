@@ -134,7 +134,7 @@ def test_every_setting_can_be_set_by_a_variable(path: str) -> None:
     other: object
     if path in changed:
         other = changed[path]
-    elif path == "reactor.enabled" or isinstance(default, bool):
+    elif path in ("reactor.enabled", "trace.enabled") or isinstance(default, bool):
         other = not default
     elif isinstance(default, int | float):
         other = default + 1
@@ -147,6 +147,10 @@ def test_every_setting_can_be_set_by_a_variable(path: str) -> None:
             "reactor.compute_pool.size": 3,
             "schedulers.performance": 3,
             "server.trusted_proxies": ["10.0.0.0/8", "unix"],
+            "trace.store": "sqlite:///t.db",
+            "trace.slow_ms": 250.0,
+            "trace.trusted": ["10.0.0.0/8", "unix"],
+            "trace.redact": ["x-tenant"],
         }
         other = others.get(path, "elsewhere")
     text = other if isinstance(other, str) else json.dumps(other)
@@ -431,6 +435,8 @@ MISTAKES = [
         {"server": {"trusted_proxies": "::1"}},
         'server.trusted_proxies = "::1": must be a list, each of it a string',
     ),
+    ({"trace": {"trusted": ["all"]}}, "trace.trusted: 'all' does not appear to be an IPv4 or IPv6 network; each is "),
+    ({"trace": {"store": "t.db"}}, 'trace.store = "t.db": must be sqlite:///relative/path.db or sqlite:////absolute'),
     ({"server": {"trusted_proxies": ["10.0.0.1/8"]}}, "server.trusted_proxies: 10.0.0.1/8 has host bits set; each is "),
     ({"schedulers": {"performance": 0}}, f"schedulers.performance = 0: {WHOLE} 1 to 1024 or null"),
     ({"limits": {"deadline": 0}}, "limits.deadline = 0: must be a number above 0, at most 86400"),
@@ -497,7 +503,7 @@ def test_a_value_that_json_does_not_have_is_refused() -> None:
         ({"ZERVER_OBSERVABILITY__DEBUG": "1"}, 'observability.debug = "1": must be true or false'),
         ({"ZERVER_REACTOR__EFFECTOR_POOL": "8"}, "reactor.effector_pool = 8: must be an object"),
         ({"ZERVER_REACTOR__EFFECTOR_POOL": "{"}, 'reactor.effector_pool = "{": must be an object'),
-        ({"ZERVER_TRACE__X": "1"}, "ZERVER_TRACE__X: trace: not in this version"),
+        ({"ZERVER_EFFECTS__TIMEOUTS__ACTOR": "1"}, "effects.timeouts.actor: not in this version"),
         ({"ZERVER_DEBUG": "maybe"}, 'ZERVER_DEBUG = "maybe": must be 1 or 0'),
         ({PORT: "1", "ZERVER_server__port": "2"}, "ZERVER_server__port: is the same setting as ZERVER_SERVER__PORT"),
     ],

@@ -31,6 +31,7 @@ from zerver.config.settings import (
     SqliteConfig,
     TargetConfig,
     TimeoutsConfig,
+    TraceConfig,
 )
 
 __all__ = [
@@ -55,6 +56,7 @@ __all__ = [
     "SqliteConfig",
     "TargetConfig",
     "TimeoutsConfig",
+    "TraceConfig",
     "engine_enabled",
     "load",
     "load_config",

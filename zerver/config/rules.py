@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Literal
 
 from zerver.config.problem import ConfigError, choices, shown
-from zerver.config.settings import EffectsConfig, ServerConfig
+from zerver.config.settings import EffectsConfig, ServerConfig, TraceConfig
 
 __all__ = [
     "LATER",
@@ -20,11 +20,11 @@ __all__ = [
     "server_problems",
     "sql_store",
     "sqlite_path",
+    "trace_problems",
 ]
 
 # Sections that a later version reads. To accept them before would be to promise something.
 LATER: Mapping[tuple[str, ...], str] = {
-    ("trace",): "it keeps no traces",
     ("effects", "timeouts", "actor"): "it has no actors",
 }
 
@@ -108,15 +108,25 @@ def cache_store(url: str) -> None:
 
 def server_problems(server: ServerConfig) -> Iterator[tuple[tuple[str, ...], str]]:
     """As :func:`effects_problems`."""
-    for name in server.trusted_proxies:
+    yield from _address_problems(server.trusted_proxies, ("server", "trusted_proxies"))
+
+
+def trace_problems(trace: TraceConfig) -> Iterator[tuple[tuple[str, ...], str]]:
+    """As :func:`effects_problems`."""
+    yield from _address_problems(trace.trusted, ("trace", "trusted"))
+    try:
+        sqlite_path(trace.store)
+    except ValueError as error:
+        yield ("trace", "store"), f" = {shown(trace.store)}: {error}"
+
+
+def _address_problems(names: Iterable[str], path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str]]:
+    for name in names:
         try:
             if name != "unix":
                 ipaddress.ip_network(name)
         except ValueError as error:
-            yield (
-                ("server", "trusted_proxies"),
-                f": {error}; each is an address, a network such as 10.0.0.0/8, or unix",
-            )
+            yield path, f": {error}; each is an address, a network such as 10.0.0.0/8, or unix"
 
 
 def effects_problems(effects: EffectsConfig) -> Iterator[tuple[tuple[str, ...], str]]:

@@ -33,6 +33,7 @@ __all__ = [
     "SqliteConfig",
     "TargetConfig",
     "TimeoutsConfig",
+    "TraceConfig",
 ]
 
 Port = Annotated[int, Meta(ge=0, le=65_535)]
@@ -288,6 +289,29 @@ class EffectsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         )
 
 
+class TraceConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which requests' traces are kept, and where.
+
+    Those that failed by the server's fault are kept, and slow ones: that took longer than ``slow_ms`` (milliseconds),
+    or, with None, than 999 in 1000 of their route. Beside them one in ``sample`` (0: none), and what a client asks for
+    with ``x-zerver-trace: 1``, from an address or network in ``trusted`` (``unix``: from a Unix socket).
+
+    ``enabled`` None is on under ``zerver serve`` and ``zerver dev``, and off elsewhere. ``store`` is a SQLite file, of
+    at most ``max_bytes``, whose traces are let go after ``max_days``. ``bodies``: whether bodies and what drivers gave
+    are recorded. ``redact``: names of headers, parameters and fields whose values are not, beside the usual secrets.
+    """
+
+    enabled: bool | None = None
+    store: Text = "sqlite:///var/traces.db"
+    max_bytes: Annotated[int, Meta(ge=2**20, le=2**40)] = 256 * 1024 * 1024
+    max_days: Annotated[float, Meta(gt=0, le=3_650)] = 7.0
+    sample: CountOrZero = 0
+    slow_ms: Annotated[float, Meta(gt=0, le=86_400_000)] | None = None
+    trusted: list[Text] = field(default_factory=lambda: ["127.0.0.1", "::1"])
+    bodies: bool = True
+    redact: list[Text] = []
+
+
 class ObservabilityConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``debug`` shows tracebacks to clients: never in production. ``access_log``: a line of log for each request.
     ``health`` answers ``/healthz`` and ``/readyz`` where the app has no such route."""
@@ -305,4 +329,5 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     reactor: ReactorConfig = ReactorConfig()
     limits: LimitsConfig = LimitsConfig()
     effects: EffectsConfig = EffectsConfig()
+    trace: TraceConfig = TraceConfig()
     observability: ObservabilityConfig = ObservabilityConfig()
