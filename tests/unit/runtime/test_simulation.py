@@ -30,7 +30,7 @@ from zerver_runtime.testing import simulation as simulation_module
 from zerver_runtime.testing.faults import NO_FAULTS, Faults
 from zerver_runtime.testing.simulation import InvariantViolated, SimulatedProcess, Simulation, seeds
 
-COUNT = 60
+COUNT = 110
 """Histories of each kind, which take about 4 s in all."""
 
 NARROW = 12
@@ -138,7 +138,7 @@ def test_an_actor_moves_back_and_forth_and_keeps_every_promise() -> None:
     """By its name, each process sends to it in order, whatever dies and wherever it is; no ask waits for ever."""
     actors = {"journal": (f"{__name__}:Journal", (), "efficiency")}
     departed = 0
-    for seed in seeds(40):
+    for seed in seeds(120):
         simulation = Simulation(seed, schedulers=2, efficiency=1, actors=actors, faults=Faults(kill=0.004, stall=0.02))
         asked: list[tuple[int, SimulatedProcess, list[Any]]] = []
         simulation.settle()
