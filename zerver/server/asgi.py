@@ -51,6 +51,8 @@ class AsgiServer:
         """The apps of the mounts, by path, once the first service is there."""
         self.make_compute_pool: Callable[[ComputeObserver], ComputePool] | None = None
         """Gives the worker processes of the service, where there are some already."""
+        self.scheduler: int | None = None
+        """Which scheduler of a Node this is, if Zerver itself serves the app (0 without a Node)."""
         self._services: dict[asyncio.AbstractEventLoop, Service] = {}
         self._keepers: dict[asyncio.AbstractEventLoop, AsyncGenerator[None, None]] = {}
         self._prefix = os.urandom(6).hex()
@@ -108,9 +110,13 @@ class AsgiServer:
                 _log.warning("%s", warning)
             self.mounted = {mount.path: _answering(mount.app) for mount in self._site.mounts}
         loop = asyncio.get_running_loop()
-        service = self._services[loop] = Service(
-            self._site, self._configure(), loop, self._trace, self.make_compute_pool
-        )
+        config = self._configure()
+        trace = self._trace
+        if trace is None and (self.scheduler is not None if config.trace.enabled is None else config.trace.enabled):
+            from .tracing import tail_recorder
+
+            trace = tail_recorder(config, loop, self.scheduler or 0)
+        service = self._services[loop] = Service(self._site, config, loop, trace, self.make_compute_pool)
         return service
 
     async def _keep(self, service: Service) -> AsyncGenerator[None, None]:

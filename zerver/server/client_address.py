@@ -30,7 +30,7 @@ class ClientAddress:
 
         Of ``X-Forwarded-For`` the last address that no trusted proxy has: what is before it anybody may have written.
         """
-        if not self._trusts(peer):
+        if not self.trusts(peer):
             return peer
         hops = [hop.strip() for name, value in headers if name == b"x-forwarded-for" for hop in value.split(b",")]
         client = peer
@@ -39,20 +39,21 @@ class ClientAddress:
             if address is None:
                 break
             client = str(address)
-            if not self._trusts(client):
+            if not self.trusts(client):
                 break
         return client
 
     def scheme(self, peer: str, headers: Sequence[tuple[bytes, bytes]], own: str) -> str:
         """``http`` or ``https``: what the last ``X-Forwarded-Proto`` says, or ``own``, that of the connection."""
-        if self.any and self._trusts(peer):
+        if self.any and self.trusts(peer):
             for name, value in reversed(headers):
                 if name == b"x-forwarded-proto":
                     last = value.rpartition(b",")[2].strip().lower()
                     return last.decode("ascii") if last in (b"http", b"https") else own
         return own
 
-    def _trusts(self, peer: str) -> bool:
+    def trusts(self, peer: str) -> bool:
+        """Whether an address is one of them; an empty one is that of a Unix socket."""
         if not peer:
             return self._unix
         address = _address(peer)

@@ -35,6 +35,7 @@ def serve_in_one_process(app: App, config: Config, listener: Listener) -> None:
     """
     try:
         app.config = config
+        app._server().scheduler = 0
         _Uvicorn(app, config, listener).run(sockets=list(listener.sockets))
     finally:
         listener.close()

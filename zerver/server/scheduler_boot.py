@@ -68,7 +68,8 @@ class _Serving:
 
             tls = server_context(config.server)
         asgi = self._app._server()
-        asgi.warns = self._context.place.scheduler == 0  # once is enough
+        asgi.scheduler = self._context.place.scheduler
+        asgi.warns = asgi.scheduler == 0  # once is enough
         tasks = config.reactor.compute_pool.queue
         asgi.make_compute_pool = lambda observe: self._context.compute_pool(tasks, observe)
         await self._lifespan.start()

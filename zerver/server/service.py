@@ -100,6 +100,8 @@ class Service:
         self._opening: asyncio.Task[None] | None = None
         self._closing = AsyncExitStack()
         self._closing.callback(self.abandon)
+        self.trace = trace
+        self._close_later(trace)
         for kind, driver in built_in.items():
             if kind not in own:
                 self._close_later(driver)

@@ -17,7 +17,7 @@ EffectRetry              :class:`RetryNote`
 ReactorEffectCompleted   :class:`OutcomeNote`; so is EffectLate
 EffectCancelled          ``None``
 BreakerStateChanged      :class:`BreakerNote`
-JoinSatisfied            text: ``satisfied`` or ``failed``
+JoinSatisfied            text: ``resumed`` or ``failed``
 ContinuationEnqueued     ``None``; so is ContinuationStart
 StepOffloaded            :class:`MoveNote`
 ComputeTaskScheduled     int: how many tasks waited for a worker, this one included
@@ -55,6 +55,7 @@ __all__ = [
     "ResponseNote",
     "ResultNote",
     "RetryNote",
+    "Row",
     "StepNote",
     "Summary",
     "TraceRecord",
@@ -225,7 +226,7 @@ class GivenNote(msgspec.Struct, frozen=True):
 
 
 class StepNote(msgspec.Struct, frozen=True):
-    """A step of the route's pipeline."""
+    """A step of the route's pipeline, or a continuation that ran."""
 
     name: str
     where: str
@@ -261,6 +262,24 @@ class TraceRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     steps: tuple[StepNote, ...] = ()
     parent: str = ""
     """The ``traceparent`` that the client sent, unchecked."""
+
+
+class Row(NamedTuple):
+    """One trace as it is written: text, numbers and bytes only, so that it can go to another process as it is."""
+
+    id: str
+    route: str
+    method: str
+    path: str
+    status: int | None
+    started_ns: int
+    took_ns: int
+    why: Why
+    client: str
+    scheduler: int
+    error: str
+    data: bytes
+    """A :class:`TraceRecord`, encoded."""
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):

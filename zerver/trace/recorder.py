@@ -18,9 +18,8 @@ import msgspec
 from zerver_runtime.reactor.effector import CallLater
 
 from ..execution import Execution
-from .record import Why
+from .record import Row, Why
 from .recording import Recording
-from .store import Row
 from .tail import RouteTimes, is_fault
 
 __all__ = ["ASKED", "RecorderStatistics", "Sink", "TailRecorder"]

@@ -43,13 +43,13 @@ from .record import (
     ResponseNote,
     ResultNote,
     RetryNote,
+    Row,
     StepNote,
     TraceRecord,
     Why,
     encode,
 )
 from .redaction import Redaction
-from .store import Row
 
 __all__ = ["Recording"]
 
@@ -116,7 +116,7 @@ class Recording:
             ),
             results=tuple(self._results(short)),
             given=tuple([_given(kind, value) for kind, value in state.given or ()]),
-            steps=tuple([self._step(step) for step in run.steps]),
+            steps=tuple([self._step(step) for step in dict.fromkeys((*run.steps, *_ran(short)))]),
             parent="" if parent is None else parent.decode("latin-1"),
         )
 
@@ -187,6 +187,12 @@ class Recording:
                 self._steps.clear()
             note = self._steps[step] = StepNote(step.name, step.where, _source_digest(step.fn))
         return note
+
+
+def _ran(events: tuple[Any, ...]) -> Iterator[CompiledStep]:
+    for event in events:
+        if isinstance(event, tuple) and len(event) == 4:
+            yield event[0]
 
 
 def _columns(raw: Any) -> Iterator[str]:

@@ -8,11 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from zerver_runtime.reactor.threads import ThreadPool
 
-from .store import Row, StoreError, TraceStore
+from ..error import ZerverError
+from .record import Row
+
+if TYPE_CHECKING:
+    from .store import TraceStore
 
 __all__ = ["StoreSink"]
 
@@ -23,12 +28,13 @@ _PATIENCE = 2.0  # seconds that a stop waits for them
 
 
 class StoreSink:
-    """The store is opened by the first batch, and lent to no one else. A store that fails is told of once, until it
-    works again; its batches are lost, and counted."""
+    """``make`` gives the store, when the first batch comes. A store that fails is told of once, until it works again;
+    its batches are lost, and counted."""
 
-    def __init__(self, store: TraceStore) -> None:
-        self._store = store
-        self._pool = ThreadPool(1, _BATCHES, name="zerver-trace", ending=store.close)
+    def __init__(self, make: Callable[[], TraceStore]) -> None:
+        self._make = make
+        self._store: TraceStore | None = None  # of the thread
+        self._pool = ThreadPool(1, _BATCHES, name="zerver-trace", ending=self._end)
         self._failing = False
         self._lost = 0
 
@@ -52,8 +58,10 @@ class StoreSink:
 
     def _write(self, rows: Sequence[Row]) -> None:
         try:
+            if self._store is None:
+                self._store = self._make()
             self._store.write(rows)
-        except StoreError as problem:
+        except ZerverError as problem:
             self._lost += len(rows)
             if not self._failing:
                 self._failing = True
@@ -62,6 +70,10 @@ class StoreSink:
             if self._failing:
                 self._failing = False
                 _log.warning("the trace store is written again; %d traces were lost", self._lost)
+
+    def _end(self) -> None:
+        if self._store is not None:
+            self._store.close()
 
 
 async def _wait(event: asyncio.Event) -> None:

@@ -12,14 +12,14 @@ import time
 from collections.abc import Sequence
 from contextlib import closing, suppress
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import msgspec
 
 from ..error import ZerverError
-from .record import Summary, TraceRecord, Why, decode
+from .record import Row, Summary, TraceRecord, Why, decode
 
-__all__ = ["Row", "StoreError", "TraceQuery", "TraceReader", "TraceStore"]
+__all__ = ["StoreError", "TraceQuery", "TraceReader", "TraceStore"]
 
 _SCHEMA = 1
 _TABLES = (
@@ -38,24 +38,6 @@ _JOURNAL = 4 * 1024 * 1024  # bytes that the write-ahead log keeps of its file
 
 class StoreError(ZerverError):
     """The trace store cannot be opened, read or written."""
-
-
-class Row(NamedTuple):
-    """One trace as it is written: text, numbers and bytes only, so that it can go to another process as it is."""
-
-    id: str
-    route: str
-    method: str
-    path: str
-    status: int | None
-    started_ns: int
-    took_ns: int
-    why: Why
-    client: str
-    scheduler: int
-    error: str
-    data: bytes
-    """A :class:`~zerver.trace.record.TraceRecord`, encoded."""
 
 
 class TraceQuery(msgspec.Struct, frozen=True, kw_only=True):
