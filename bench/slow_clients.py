@@ -21,6 +21,7 @@ from bench.harness import Figure, Figures
 from zerver import App, CtxView, Decision, Done, Need, timer
 from zerver.config import load
 from zerver.server.client_address import ClientAddress
+from zerver.server.http_protocol import accept
 from zerver.server.http_server import HttpServer
 from zerver.server.service import Service
 from zerver.wire import Limits
@@ -85,14 +86,14 @@ async def _serve() -> None:
     listener.listen(4096)
     listener.setblocking(False)
 
-    def accept() -> None:
+    def arrived() -> None:
         while True:
             try:
                 connection, _ = listener.accept()
             except BlockingIOError:
                 return
             connection.setblocking(False)
-            server.accept(connection)
+            accept(server, connection)
 
     def tell() -> None:
         if not os.read(0, 100):
@@ -111,7 +112,7 @@ async def _serve() -> None:
         }
         print(json.dumps(held), flush=True)
 
-    loop.add_reader(listener, accept)
+    loop.add_reader(listener, arrived)
     loop.add_reader(0, tell)
     gc.collect()
     gc.freeze()

@@ -24,6 +24,7 @@ from zerver import App
 from zerver.config import load
 from zerver.server.access_log import AccessLog
 from zerver.server.client_address import ClientAddress
+from zerver.server.http_protocol import accept
 from zerver.server.http_server import HttpServer
 from zerver.server.lifespan import mounted_lifespan
 from zerver.server.service import Service
@@ -159,14 +160,14 @@ def front(
                 client_address=ClientAddress(trusted), secure=False, call_later=timers.call_later,
             )  # fmt: skip
 
-            def accept() -> None:
+            def arrived() -> None:
                 with contextlib.suppress(BlockingIOError):
                     while True:
                         connection, _ = listener.accept()
                         connection.setblocking(False)
-                        server.accept(connection)
+                        accept(server, connection)
 
-            running.add_reader(listener, accept)
+            running.add_reader(listener, arrived)
             serving = Front(running, listener.getsockname(), server, timers)
             started.set_result(serving)
             await stop.wait()

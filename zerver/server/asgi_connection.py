@@ -7,19 +7,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import msgspec
 
 from ..error import AppError
 from ..response import checked_headers
 from ..site import AsgiApp
-from ..wire import Head
+from ..wire import Connection, Head
 
-if TYPE_CHECKING:
-    from .http_protocol import HttpProtocol
-
-__all__ = ["AsgiConnection"]
+__all__ = ["AsgiConnection", "Carrier"]
 
 _ENOUGH = 64 * 1024  # bytes of a body that wait for the app before reading stops
 _WITHOUT_BODY = frozenset({204, 304})  # RFC 9110 sections 15.3.5 and 15.4.5
@@ -28,10 +25,43 @@ _OURS = frozenset({b"connection", b"transfer-encoding", b"keep-alive", b"trailer
 _FAILED = {"type": "http.response.start", "status": 500, "headers": [(b"content-type", b"text/plain; charset=utf-8")]}
 
 
+class Carrier(Protocol):
+    """The connection that a request came on, and its answer goes to."""
+
+    @property
+    def wire(self) -> Connection:
+        """Its state."""
+        ...
+
+    def scope(self) -> dict[str, Any]:
+        """What all ASGI scopes of this connection have in common."""
+        ...
+
+    def tell_time(self) -> float:
+        """Read the clock: seconds."""
+        ...
+
+    def write(self, data: bytes) -> None:
+        """Send bytes of the answer."""
+        ...
+
+    async def written(self) -> None:
+        """Wait while the client has too much to read."""
+        ...
+
+    def complete(self) -> None:
+        """The answer has come to its end."""
+        ...
+
+    def mind_reading(self) -> None:
+        """Look again whether to go on reading: the body that waits has grown or shrunk."""
+        ...
+
+
 class AsgiConnection:
     """One request on ``protocol``, which feeds it the body and hears when it is full."""
 
-    def __init__(self, protocol: HttpProtocol, head: Head) -> None:
+    def __init__(self, protocol: Carrier, head: Head) -> None:
         self._protocol = protocol
         self._head = head
         self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()

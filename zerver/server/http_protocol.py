@@ -9,6 +9,7 @@ import asyncio
 import functools
 import logging
 import socket
+import ssl
 import struct
 from collections.abc import Coroutine
 from typing import Any, cast
@@ -27,7 +28,7 @@ from .asgi_response import send_response
 from .health import health_answer
 from .http_server import HttpServer
 
-__all__ = ["HttpProtocol"]
+__all__ = ["HttpProtocol", "accept"]
 
 _log = logging.getLogger("zerver")
 
@@ -37,6 +38,12 @@ _BATCH = 32
 _LARGE = 16 * 1024
 _KINDS = {400: ErrorKind.INVALID_INPUT, 413: ErrorKind.PAYLOAD_TOO_LARGE}
 _STOPS = Error(ErrorKind.OVERLOADED, "the server stops", retry_after=1.0)
+
+
+def accept(server: HttpServer, connection: socket.socket, tls: ssl.SSLContext | None = None) -> None:
+    """Serve a connection, which is accepted already."""
+    loop = server.service.loop
+    server.accept(loop.connect_accepted_socket(lambda: HttpProtocol(server), connection, ssl=tls))
 
 
 class HttpProtocol(asyncio.Protocol):

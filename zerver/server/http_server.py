@@ -6,10 +6,9 @@ import asyncio
 import contextvars
 import itertools
 import os
-import socket
 import time
 from collections.abc import Callable, Coroutine, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from zerver_runtime.reactor.effector import CallLater, Handle
 
@@ -20,13 +19,33 @@ from .client_address import ClientAddress
 from .health import HEALTH_PATHS
 from .service import Service
 
-if TYPE_CHECKING:
-    from .http_protocol import HttpProtocol
-    from .websocket import WebSockets
-
-__all__ = ["HttpServer"]
+__all__ = ["HttpConnection", "HttpServer", "Upgrades"]
 
 _QUIET = 1.0  # seconds after which, at a stop, a connection without a request counts as unused
+
+
+class HttpConnection(Protocol):
+    """What a server tells its connections."""
+
+    def stop(self, quiet: float) -> None:
+        """End after the next answer; without a request, after ``quiet`` seconds."""
+        ...
+
+    def abort(self, reason: str) -> None:
+        """Cut the connection."""
+        ...
+
+
+class Upgrades(Protocol):
+    """What connections go to that leave HTTP."""
+
+    def __call__(self) -> asyncio.Protocol:
+        """The protocol of one connection, which reads the head of its request again."""
+        ...
+
+    def stop(self) -> None:
+        """End all of them."""
+        ...
 
 
 class HttpServer:
@@ -53,7 +72,7 @@ class HttpServer:
         # As attributes of this they are found at once.
         self.match, self.begin, self.clock = self.site.router.match, self.engine.begin, self.engine.clock
         self.mounted = mounted
-        self.websockets: WebSockets | None = None
+        self.websockets: Upgrades | None = None
         """What upgrades go to; without, they are requests as all others."""
         self.health = HEALTH_PATHS if health else frozenset[str]()
         self.access_log = access_log
@@ -66,7 +85,7 @@ class HttpServer:
         self.stopping = False
         self.context = contextvars.copy_context()
         """For what is to know nothing of any request."""
-        self._connections: set[HttpProtocol] = set()
+        self._connections: set[HttpConnection] = set()
         self._prefix = os.urandom(6).hex()
         self._serial = itertools.count(1)
         self._accepting: set[asyncio.Task[Any]] = set()
@@ -79,23 +98,19 @@ class HttpServer:
         """A new one; unique among all processes."""
         return f"{self._prefix}{next(self._serial):06x}"
 
-    def accept(self, connection: socket.socket, tls: Any = None) -> None:
-        """Serve a connection, which is accepted already."""
-        from .http_protocol import HttpProtocol
-
-        task = self.service.loop.create_task(
-            self.service.loop.connect_accepted_socket(lambda: HttpProtocol(self), connection, ssl=tls)
-        )
+    def accept(self, made: Coroutine[Any, Any, object]) -> None:
+        """Have a connection made, which is accepted already."""
+        task = self.service.loop.create_task(made)
         self._accepting.add(task)
         task.add_done_callback(self._accepted)
 
-    def add(self, connection: HttpProtocol) -> None:
+    def add(self, connection: HttpConnection) -> None:
         """A connection has begun."""
         self._connections.add(connection)
         if self.stopping:
             connection.stop(_QUIET)
 
-    def discard(self, connection: HttpProtocol) -> None:
+    def discard(self, connection: HttpConnection) -> None:
         """A connection has ended, or has gone to another protocol."""
         self._connections.discard(connection)
         self._ended()

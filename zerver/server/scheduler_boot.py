@@ -18,6 +18,7 @@ from ..error import ZerverError
 from ..wire import Limits
 from .access_log import AccessLog
 from .client_address import ClientAddress
+from .http_protocol import accept
 from .http_server import HttpServer
 from .lifespan import AppLifespan
 
@@ -89,7 +90,7 @@ class _Serving:
             from .websocket import WebSockets
 
             http.websockets = WebSockets(self._app, http)
-        self._context.listeners.on_connection = lambda connection, _: http.accept(connection, tls)
+        self._context.listeners.on_connection = lambda connection, _: accept(http, connection, tls)
         self._context.on_drain.append(self._end)
 
     async def _end(self) -> None:
