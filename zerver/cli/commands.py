@@ -16,6 +16,7 @@ from ..config import Config, load_config
 from ..error import AppError
 from .serve import configured, flags, load, readable_errors
 from .serve import serve as serve_app
+from .trace_commands import trace
 
 __all__ = ["cli"]
 
@@ -27,6 +28,8 @@ cli = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+
+cli.add_typer(trace, name="trace")
 
 Target = Annotated[str, typer.Argument(metavar="MODULE:ATTR", help="The app.", show_default=False)]
 Host = Annotated[str | None, typer.Option(help="Address to listen on (server.host).", show_default=False)]

@@ -56,7 +56,6 @@ __all__ = ["Recording"]
 _BODY: Final = 64 * 1024  # bytes of a body, or of what a driver gave, that are kept
 _WHAT: Final = 200  # characters that tell of an effect
 _EVENTS: Final = 2_000  # of a request; a step that asks for effects in a loop may have any number
-_INLINE: Final = 20_000  # entries: what is remembered of steps
 
 
 class Recording:
@@ -67,7 +66,7 @@ class Recording:
         self._bodies = bodies
         self._engine = engine
         self._scheduler = scheduler
-        self._steps: dict[CompiledStep, StepNote] = {}
+        self._steps: dict[tuple[str, str], StepNote] = {}  # by place and name: closures are made for each request
 
     def row(self, run: Execution, why: Why, epoch_ns: int) -> Row:
         """The trace as the store takes it. ``epoch_ns``: what wall clock has over the engine's."""
@@ -116,7 +115,7 @@ class Recording:
             ),
             results=tuple(self._results(short)),
             given=tuple([_given(kind, value) for kind, value in state.given or ()]),
-            steps=tuple([self._step(step) for step in dict.fromkeys((*run.steps, *_ran(short)))]),
+            steps=tuple(dict.fromkeys([self._step(step) for step in (*run.steps, *_ran(short))])),
             parent="" if parent is None else parent.decode("latin-1"),
         )
 
@@ -181,11 +180,10 @@ class Recording:
         return data, ""
 
     def _step(self, step: CompiledStep) -> StepNote:
-        note = self._steps.get(step)
+        key = (step.where, step.name)
+        note = self._steps.get(key)
         if note is None:
-            if len(self._steps) >= _INLINE:
-                self._steps.clear()
-            note = self._steps[step] = StepNote(step.name, step.where, _source_digest(step.fn))
+            note = self._steps[key] = StepNote(step.name, step.where, _source_digest(step.fn))
         return note
 
 

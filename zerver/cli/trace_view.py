@@ -1,0 +1,154 @@
+"""Kept traces as text for a terminal: lists, and the timeline of one."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from typing import TypeAlias
+
+from ..server.log import printable
+from ..trace.reasons import duration, reasons
+from ..trace.record import Summary, TraceRecord
+from ..trace.timeline import EffectSpan, StepSpan, Timeline, timeline
+
+__all__ = ["Paint", "list_head", "list_line", "trace_page"]
+
+Paint: TypeAlias = Callable[[str, str], str]
+"""Gives text a colour, by its name; or leaves it as it is."""
+
+_DURATION = 8  # columns of a time
+_NAMES = 28  # columns of names in a timeline, at 80
+
+
+def list_head(width: int = 80) -> str:
+    """What stands above the lines of :func:`list_line`."""
+    return f"{'TIME':8} {'ID':18} {'STATUS':6} {'TOOK':>{_DURATION}} {'WHY':7} ROUTE"[:width]
+
+
+def list_line(one: Summary, paint: Paint, width: int = 80) -> str:
+    """One line for one trace, of at most ``width`` columns."""
+    at = datetime.fromtimestamp(one.started_ns / 1e9).strftime("%H:%M:%S")  # for who reads it here
+    status = "-" if one.status is None else str(one.status)
+    head = f"{at} {one.id:18} "
+    rest = f" {duration(one.took_ns):>{_DURATION}} {one.why:7} "
+    left = max(10, width - len(head) - 6 - len(rest))
+    return f"{head}{paint(f'{status:6}', _colour(one.status))}{rest}{_cut(printable(one.route), left)}"
+
+
+def trace_page(record: TraceRecord, paint: Paint, width: int = 80) -> list[str]:
+    """Everything of one trace, in lines of at most ``width`` columns."""
+    line = timeline(record)
+    request = record.request
+    at = datetime.fromtimestamp(record.started_ns / 1e9).astimezone().isoformat(" ", "milliseconds")
+    target = request.path + ("?" + request.query.decode("latin-1") if request.query else "")
+    status = "no answer" if record.status is None else str(record.status)
+    lines = [
+        _cut(f"{paint(status, _colour(record.status))}  {printable(f'{request.method} {target}')}", width + 20),
+        f"id      {record.id}",
+        _cut(f"route   {printable(record.route)}", width),
+        f"at      {at}, from {printable(record.client) or 'a Unix socket'}",
+        f"took    {duration(record.took_ns)}; kept as {record.why}; {record.engine or '?'} engine, "
+        f"scheduler {record.scheduler}",
+        "",
+    ]
+    lines += _waterfall(line, paint, width)
+    said = reasons(record, line)
+    if said:
+        lines.append("")
+    for sentence in said:
+        lines += textwrap.wrap(
+            printable(sentence), width, initial_indent="* ", subsequent_indent="  ", break_long_words=True
+        )
+    return lines
+
+
+def _waterfall(line: Timeline, paint: Paint, width: int) -> Iterator[str]:
+    names = min(_NAMES, max(12, width // 3))
+    bars = max(10, width - names - _DURATION - 3)
+    scale = _Scale(line.took_ns, bars)
+    first = line.steps[0].start_ns if line.steps else line.took_ns
+    if first >= line.took_ns / bars:
+        yield _row("(queued)", names, scale.bar(0, first, "░"), first)
+    for part in line.parts:
+        if isinstance(part, StepSpan):
+            end = line.took_ns if part.end_ns is None else part.end_ns
+            yield _row(part.name, names, paint(scale.bar(part.start_ns, end, "█"), "cyan"), end - part.start_ns)
+        else:
+            end = line.took_ns if part.end_ns is None else part.end_ns
+            label = f" {part.note.join}" + (" in sequence" if part.note.mode == "sequential" else "")
+            yield _row(label, names, scale.bar(part.start_ns, end, "·"), end - part.start_ns)
+            for effect in part.effects:
+                yield from _effect(effect, line, names, scale, paint)
+
+
+def _effect(effect: EffectSpan, line: Timeline, names: int, scale: _Scale, paint: Paint) -> Iterator[str]:
+    label = f" {'>' if effect.critical else ' '} {printable(effect.note.label)}"
+    if effect.start_ns is None:
+        yield f"{_fit(label, names)} {'not begun'}"
+        return
+    end = line.took_ns if effect.end_ns is None else effect.end_ns
+    cells = [" "] * scale.columns
+    before = effect.start_ns
+    for attempt in effect.attempts:
+        entered = attempt.start_ns - attempt.queued_ns
+        scale.fill(cells, before, entered, "-" if attempt.number > 1 else " ")
+        scale.fill(cells, entered, attempt.start_ns, "░")
+        stop = end if attempt.end_ns is None else attempt.end_ns
+        scale.fill(cells, attempt.start_ns, stop, "▓" if attempt.error is None else "x")
+        before = stop
+    if not effect.attempts:
+        scale.fill(cells, effect.start_ns, end, "░")
+    colour = {"ok": "green", "failed": "red", "cancelled": "yellow", "unfinished": "yellow"}[effect.end]
+    told = {"ok": "", "failed": " failed", "cancelled": " dropped", "unfinished": " unfinished"}[effect.end]
+    if effect.late:
+        told += " late"
+    took = _fit(duration(max(0, end - effect.start_ns)), _DURATION, right=True)
+    yield f"{_fit(label, names)} {paint(''.join(cells), colour)} {took}"
+    details = []
+    if len(effect.attempts) > 1:
+        details.append(f"{len(effect.attempts)} attempts")
+    if told.strip():
+        details.append(told.strip())
+    if details:
+        about = effect.note.what or effect.note.target
+        yield _cut(f"     {', '.join(details)}: {printable(about)}", names + scale.columns + _DURATION + 2)
+
+
+class _Scale:
+    """From times to columns."""
+
+    def __init__(self, took_ns: int, columns: int) -> None:
+        self._took = max(took_ns, 1)
+        self.columns = columns
+
+    def fill(self, cells: list[str], start_ns: int, end_ns: int, mark: str) -> None:
+        """What takes any time shows as one cell at least."""
+        if end_ns <= start_ns:
+            return
+        first = min(self.columns - 1, max(0, start_ns * self.columns // self._took))
+        last = min(self.columns, max(first + 1, -(-end_ns * self.columns // self._took)))
+        for column in range(first, last):
+            cells[column] = mark
+
+    def bar(self, start_ns: int, end_ns: int, mark: str) -> str:
+        cells = [" "] * self.columns
+        self.fill(cells, start_ns, max(end_ns, start_ns + 1), mark)
+        return "".join(cells)
+
+
+def _row(label: str, names: int, bar: str, took_ns: int) -> str:
+    return f"{_fit(printable(label), names)} {bar} {_fit(duration(took_ns), _DURATION, right=True)}"
+
+
+def _fit(text: str, columns: int, *, right: bool = False) -> str:
+    text = _cut(text, columns)
+    return f"{text:>{columns}}" if right else f"{text:{columns}}"
+
+
+def _cut(text: str, columns: int) -> str:
+    return text if len(text) <= columns else text[: columns - 1] + "…"
+
+
+def _colour(status: int | None) -> str:
+    return "red" if status is None or status >= 500 else "yellow" if status >= 400 else "green"
