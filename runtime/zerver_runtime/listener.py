@@ -122,6 +122,8 @@ class Listeners:
         self._serving: set[int] = set()
         self._paused: set[int] = set()  # of those: waiting for descriptors to be free again
         limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        self._limit = limit
+        self._said = False  # that they have run out
         self._enough = 1 << 30 if limit == resource.RLIM_INFINITY else limit - min(_KEPT_FREE, limit // 4)
         self.on_connection: Callable[[socket.socket, int], None] | None = None
         self.accepted = 0
@@ -151,7 +153,9 @@ class Listeners:
 
     def resume(self) -> None:
         """Try again where descriptors had run out. To be called now and then."""
-        if self._paused and self._has_room():
+        if not self._paused:
+            self._said = False
+        elif self._has_room():
             while self._paused:
                 number = self._paused.pop()
                 self._loop.add_reader(self._sockets[number].fileno(), self._accept, number, _ACCEPT)
@@ -204,6 +208,12 @@ class Listeners:
         if number in self._serving:
             self._loop.remove_reader(self._sockets[number].fileno())
             self._paused.add(number)
+            if not self._said:
+                self._said = True
+                complain(
+                    f"scheduler process {os.getpid()}: no descriptors are left for connections; new ones wait until "
+                    f"others are closed. The limit is {self._limit}; raise it (ulimit -n)"
+                )
 
     def _has_room(self) -> bool:
         try:

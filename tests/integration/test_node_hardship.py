@@ -94,11 +94,11 @@ def test_nobody_waits_for_a_reader_of_standard_error(tmp_path: Path) -> None:
 class Narrow(Program):
     """With so few descriptors that connections alone could take them all."""
 
-    def __init__(self, *arguments: object) -> None:
+    def __init__(self, *arguments: object, programs: Path) -> None:
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (60, hard))
         try:
-            super().__init__(*arguments)
+            super().__init__(*arguments, programs=programs)
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 

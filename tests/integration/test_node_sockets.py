@@ -128,6 +128,38 @@ def test_a_listener_pauses_before_the_last_descriptors_and_goes_on_when_there_ar
         listeners.leave(0)
 
 
+def test_that_descriptors_have_run_out_is_said_once_until_there_were_enough_for_a_while(
+    path: str, few_descriptors: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    loop = Loop()
+    with open_unix(path) as listener, ExitStack() as held:
+        listeners = Listeners(loop, [(0, listener)])
+
+        def keep(connection: socket.socket, number: int) -> None:
+            held.enter_context(connection)
+
+        listeners.on_connection = keep
+        listeners.serve(0)
+
+        def run_out() -> int:
+            """Connect until nothing is accepted; how often that was said."""
+            while loop.readers:
+                with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+                    client.connect(path)
+                loop.run()
+            return capfd.readouterr().err.count("no descriptors are left for connections")
+
+        assert run_out() == 1
+        held.close()
+        listeners.resume()
+        assert run_out() == 0  # as before
+        held.close()
+        listeners.resume()
+        listeners.resume()
+        assert run_out() == 1
+        listeners.leave(0)
+
+
 def test_a_connection_that_the_application_chokes_on_is_closed_and_the_next_one_served(path: str) -> None:
     loop = Loop()
     seen: list[int] = []
