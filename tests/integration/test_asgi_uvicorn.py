@@ -19,6 +19,7 @@ from zerver import App, CtxView, Decision, Done, Need, timer
 pytestmark = pytest.mark.usefixtures("engine")
 
 exits: list[str] = []
+begun: list[str] = []
 
 
 def hello(ctx: CtxView) -> Decision:
@@ -31,6 +32,7 @@ def body(ctx: CtxView) -> Decision:
 
 def sleep(ctx: CtxView) -> Decision:
     ctx.on_exit(lambda: exits.append(ctx.path))
+    begun.append(ctx.path)
     return Need([timer.sleep(3600)], then=hello)
 
 
@@ -119,8 +121,9 @@ def test_requests_follow_each_other_on_one_connection(port: int) -> None:
 
 
 def test_a_client_that_hangs_up_ends_its_request(port: int) -> None:
+    begun.clear()
     connection = connect(port, b"GET /sleep HTTP/1.1\r\nhost: a\r\n\r\n")
-    time.sleep(0.05)
+    wait(lambda: begun == ["/sleep"])
     assert exits == []
     connection.close()
     wait(lambda: exits == ["/sleep"])
