@@ -10,6 +10,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -628,16 +629,18 @@ def test_the_reference_page_has_the_commands_and_options_that_there_are() -> Non
         name = section.split("\n", 1)[0].strip()
         documented[name] = set(re.findall(r"^\| `(--[a-z-]+)`", section, re.MULTILINE))
     group = typer.main.get_command(cli)
-    real = {
-        name: {
-            option
-            for parameter in command.params
-            for option in parameter.opts
-            if option.startswith("--") and option != "--help" and not getattr(parameter, "hidden", False)
-        }
-        for name, command in group.commands.items()  # type: ignore[attr-defined]
+    assert documented == {name: options(command) for name, command in group.commands.items()}  # type: ignore[attr-defined]
+
+
+def options(command: Any) -> set[str]:
+    """Those of a command, and of the commands below it."""
+    own = {
+        option
+        for parameter in command.params
+        for option in parameter.opts
+        if option.startswith("--") and option != "--help" and not getattr(parameter, "hidden", False)
     }
-    assert documented == real
+    return own.union(*(options(inner) for inner in getattr(command, "commands", {}).values()))
 
 
 def test_the_reference_page_shows_each_command_with_its_arguments() -> None:

@@ -21,7 +21,7 @@ from .trace_view import Paint, list_head, list_line, trace_page
 __all__ = ["trace"]
 
 trace = typer.Typer(
-    help="Show the traces that were kept: of errors, slow requests, and what was asked for.",
+    help="Show the traces of requests that were kept.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -68,7 +68,7 @@ def list_(
 
 @trace.command()
 def show(id: Id, store: Store = None, config: ConfigPath = None) -> None:
-    """Show one trace: its timeline, and why it took as long as it did."""
+    """Show the timeline of one, and where the time went."""
     with readable_errors(), _reader(store, config) as reader:
         for line in trace_page(_record(reader, id), _paint(), _width()):
             typer.echo(line)
@@ -110,7 +110,10 @@ def export(
     store: Store = None,
     config: ConfigPath = None,
 ) -> None:
-    """Write traces to standard output as JSON, a line for each, the oldest first. Bytes are in base64."""
+    """Write traces as JSON, a line for each.
+
+    The oldest first; bytes are in base64.
+    """
     with readable_errors(), _reader(store, config) as reader:
         if id is not None:
             _write(_record(reader, id))
