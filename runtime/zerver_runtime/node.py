@@ -210,7 +210,7 @@ class NodeState:
             why = f"compute worker {view.slot}.{view.incarnation} (pid {view.pid}) replaced: a task had to end"
             actions.append(Log(why))
         else:
-            actions.append(Log(f"{view.kind} scheduler {view.slot}.{view.incarnation} (pid {view.pid}) died: {status}"))
+            actions.append(Log(f"{view.title} died: {status}"))
         if key in self._incoming:
             self._abandon_reload(now, actions)
             return
@@ -271,17 +271,17 @@ class NodeState:
         for view in self.views.values():
             silent = now - view.beat
             if view.state == "draining" and now >= view.since + limits.grace:
-                actions += [Log(f"{view!r} did not drain within {limits.grace:g} s: killed"), Kill(view.key)]
+                actions += [Log(f"{view.title} did not drain within {limits.grace:g} s: killed"), Kill(view.key)]
                 view.state = "halting"
             elif view.state == "starting" and now >= view.since + limits.boot:
-                actions += [Log(f"{view!r} did not boot within {limits.boot:g} s: killed"), Kill(view.key)]
+                actions += [Log(f"{view.title} did not boot within {limits.boot:g} s: killed"), Kill(view.key)]
                 view.since = now
             elif view.state == "ready" and view.linked and silent >= limits.replace_after:
-                actions += [Log(f"{view!r} has not yielded for {silent:.1f} s: replaced"), Kill(view.key)]
+                actions += [Log(f"{view.title} has not yielded for {silent:.1f} s: replaced"), Kill(view.key)]
                 view.beat = now
             elif view.state == "ready" and view.linked and silent >= limits.stuck_after and not view.dumped:
                 view.dumped = True
-                actions += [Log(f"{view!r} has not yielded for {silent:.1f} s"), DumpStack(view.key)]
+                actions += [Log(f"{view.title} has not yielded for {silent:.1f} s"), DumpStack(view.key)]
 
     # --- Signals: stop, reload, shrink
 

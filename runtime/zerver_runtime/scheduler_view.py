@@ -87,6 +87,11 @@ class SchedulerView:
         """Whether it talks with its siblings: compute workers hold no actors."""
         return self.kind != "compute"
 
+    @property
+    def title(self) -> str:
+        """As the log names it."""
+        return f"{self.kind} scheduler {self.slot}.{self.incarnation} (pid {self.pid})"
+
     def __repr__(self) -> str:
         return (
             f"<SchedulerView {self.slot}.{self.incarnation} {self.kind} pid {self.pid}: {self.state}, load {self.load}>"
