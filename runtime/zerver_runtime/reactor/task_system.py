@@ -34,6 +34,7 @@ nothing starves."""
 _SWITCH_INTERVAL = 0.0005
 
 _SLICE = 2_000_000  # nanoseconds
+_STALL = 20_000_000  # nanoseconds: what takes longer in one piece is no sign of too much work, but of one bad piece
 
 _log = logging.getLogger("zerver.tasks")
 
@@ -122,7 +123,8 @@ class TaskSystem:
         self._call_soon_threadsafe = call_soon_threadsafe
         self._clock = clock
         self._delayed = delayed
-        self._lost = delayed()  # when it was last asked
+        self._stalled = 0  # nanoseconds, of all stalls
+        self._lost = delayed()  # with the stalls, when it was last asked
         self._bound = bound
         self._blocking = ThreadPool(size, waiting, name="zerver-step")
         self._burning = ThreadPool(1, waiting, name="zerver-busy")
@@ -133,6 +135,7 @@ class TaskSystem:
         self._size = 0
         self._refused = 0
         self._scheduled = False
+        self._due = 0  # when the next turn could have been, at the soonest
         self._slice_ends = self.now()  # of work that runs at once
         self._went_round = True  # the loop, since that began
         self._new = 0  # of its tasks, those that were offered
@@ -159,7 +162,7 @@ class TaskSystem:
         if self._size:
             return False
         if self._clock() - self._lost >= self._slice_ends:
-            self._lost = self._delayed()
+            self._lost = self._delayed() + self._stalled
             now = self.now()
             if now < self._slice_ends:
                 return True
@@ -180,6 +183,7 @@ class TaskSystem:
         self._size += 1
         if not self._scheduled:
             self._scheduled = True
+            self._due = now
             self._delay.empty(now)
             self._call_soon(self._turn)
 
@@ -207,21 +211,33 @@ class TaskSystem:
     def _turn(self) -> None:
         """One turn; then I/O has its own, before the next."""
         queue, now = self._queue, self.now
-        self._lost = self._delayed()
-        queue.begin(now())
+        self._lost = self._delayed() + self._stalled
+        self._forgive(now() - self._due)
+        before = now()
+        queue.begin(before)
         try:
-            while (task := queue.task(now())) is not None:
+            while (task := queue.task(before)) is not None:
                 self._size -= 1
                 try:
                     task.proceed()
                 except Exception:  # others count on the turn going on
                     _log.exception("%r failed", task)
+                self._forgive(now() - before)
+                before = now()
         finally:
+            self._due = now()
             if self._size:
                 self._call_soon(self._turn)
             else:
                 self._scheduled = False
                 self._delay.empty(now())
+
+    def _forgive(self, took: int) -> None:
+        """One thing has taken so long: a step that blocks and was not yet known to, an import, a collection of garbage.
+        What waited meanwhile has not waited because there is too much of it."""
+        if took > _STALL:
+            self._stalled += took - _STALL
+            self._lost += took - _STALL
 
     # Threads
 

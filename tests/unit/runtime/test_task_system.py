@@ -488,3 +488,34 @@ def test_time_in_which_the_system_ran_others_is_no_wait() -> None:
         assert tasks.now() == 0
     finally:
         tasks.close()
+
+
+class New(Task):
+    """New work, which notes whether it was in time."""
+
+    def __init__(self, world: World, name: str, takes: int = 0) -> None:
+        super().__init__(world, name, takes)
+        self.since = world.tasks.now()
+
+    def proceed(self) -> None:
+        if self.world.tasks.in_time(self.since, self.world.tasks.now()):
+            super().proceed()
+        else:
+            self.world.ran.append(f"{self.name} refused")
+
+
+@pytest.mark.parametrize("where", ["in a task", "in another callback of the loop"])
+def test_one_long_piece_of_work_is_no_reason_to_turn_away_what_waits_behind_it(world: World, where: str) -> None:
+    if where == "in a task":
+        world.add("blocks", takes=1000 * MS)
+    for name in ("one", "other"):
+        world.tasks.offer(New(world, name))
+    if where != "in a task":
+        world.now += 1000 * MS
+    assert world.rounds()[-2:] == ["one", "other"]
+
+
+def test_many_short_pieces_are(world: World) -> None:
+    for n in range(200):
+        world.tasks.offer(New(world, str(n), takes=5 * MS))
+    assert any(str(name).endswith("refused") for name in world.rounds())
