@@ -22,7 +22,7 @@ from pathlib import Path
 
 from bench.harness import Figure, Figures
 
-__all__ = ["BENCHMARK"]
+__all__ = ["BENCHMARK", "cpu_seconds"]
 
 _PATH = "/todos/42"
 _BODY = b'{"id":"42","ok":true}'
@@ -122,7 +122,7 @@ def _until_it_answers(side: str, server: subprocess.Popen[bytes], port: int) -> 
     raise RuntimeError(f"{side}: it does not answer")
 
 
-def _cpu_seconds(pid: int) -> float:
+def cpu_seconds(pid: int) -> float:
     """Of a process and all below it."""
     children: dict[int, list[int]] = {}
     times: dict[int, float] = {}
@@ -144,10 +144,10 @@ def _cpu_seconds(pid: int) -> float:
 
 def _load(port: int, pid: int) -> tuple[float, float]:
     """Requests a second, and CPU microseconds of the server for each."""
-    began = _cpu_seconds(pid)
+    began = cpu_seconds(pid)
     wrk = ["taskset", "-c", _CLIENT_CPU, "wrk", "-t1", f"-c{_CONNECTIONS}", f"-d{_SECONDS}"]
     told = subprocess.run([*wrk, f"http://127.0.0.1:{port}{_PATH}"], capture_output=True, text=True, check=True).stdout
-    cpu = _cpu_seconds(pid) - began
+    cpu = cpu_seconds(pid) - began
     if "Non-2xx" in told or "Socket errors" in told:
         raise RuntimeError(told)
     requests = int(re.findall(r"(\d+) requests in", told)[0])

@@ -158,6 +158,7 @@ FAULTS: Final[list[Fault]] = [
             "GET / HTTP/1.1",
         )
     ),
+    Fault("HTTP/2.0", [length(5, version="HTTP/2.0") + BODY, CLOSE], FAILS, ONCE),
     Fault("space before a colon", [length(5, "X : y") + BODY, CLOSE], FAILS),
     Fault("no name", [length(5, ": y") + BODY, CLOSE], FAILS),
     Fault("no colon", [length(5, "xyz") + BODY, CLOSE], FAILS),

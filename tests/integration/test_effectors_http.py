@@ -18,6 +18,7 @@ from raw_upstream import RawUpstream
 
 from zerver.effect import Effect
 from zerver.effect_results import interpret
+from zerver.effectors.folder import Folder
 from zerver.effectors.http import HttpEffector
 from zerver.effectors.http_aiohttp import AiohttpEffector
 from zerver.effectors.http_client import LeanHttpEffector
@@ -383,5 +384,78 @@ def test_proxies_of_the_environment_are_used_where_that_is_wanted(monkeypatch: p
             assert await outcome(effector, http.get("http://name.invalid/x", as_=bytes)) == Success(b'{"a": 1}')
             assert proxy.requests[0].line == "GET http://name.invalid/x HTTP/1.1"
             await effector.close()
+
+    asyncio.run(main())
+
+
+def saving(folder: Path, most: int = 3_000_000) -> HttpEffector:
+    return HttpEffector(files=Folder(str(folder / "files"), most), max_body_bytes=1000)
+
+
+def test_a_body_is_saved_piece_by_piece_to_a_file_that_is_there_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
+    """Whatever the largest body in memory is."""
+
+    async def main() -> None:
+        async with RawUpstream() as upstream:
+            effector = saving(tmp_path)
+            answer = await outcome(effector, http.get(upstream.url("/bomb"), save="a/b.bin"))
+            assert isinstance(answer, Success)
+            assert isinstance(answer.value, HttpResult)
+            assert (answer.value.status, answer.value.body) == (200, b"")
+            assert (tmp_path / "files/a/b.bin").read_bytes() == bytes(2_000_000)
+            for path in ("/reset/body", "/short", "/bad/chunk", "/bad/gzip", "/endless"):
+                failed, error = await failure(effector, http.get(upstream.url(path), save="a/b.bin"))
+                assert (error.kind, failed.retryable) == (ErrorKind.UPSTREAM_UNAVAILABLE, path != "/endless")
+            _, error = await failure(effector, http.get(upstream.url("/status/404"), save="a/b.bin"))
+            assert error.detail == {"status": 404}
+            assert [path.name for path in (tmp_path / "files/a").iterdir()] == ["b.bin"]
+            assert (tmp_path / "files/a/b.bin").stat().st_size == 2_000_000
+            await effector.close()
+            await until(lambda: upstream.open == 0, "a connection is left open")
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [("../x", ErrorKind.FORBIDDEN), ("/x", ErrorKind.FORBIDDEN), ("d", ErrorKind.CONFLICT), ("l", ErrorKind.FORBIDDEN)],
+)
+def test_a_body_is_saved_to_the_folder_only(tmp_path: Path, path: str, kind: ErrorKind) -> None:
+    (tmp_path / "files/d").mkdir(parents=True)
+    (tmp_path / "files/l").symlink_to(tmp_path / "outside")
+
+    async def main() -> None:
+        async with RawUpstream() as upstream:
+            effector = saving(tmp_path)
+            failed, error = await failure(effector, http.get(upstream.url("/"), save=path))
+            assert (error.kind, failed.retryable) == (kind, False)
+            assert not path.startswith((".", "/")) or upstream.requests == []
+            assert not (tmp_path / "outside").exists()
+            assert not (tmp_path / "x").exists()
+            await effector.close()
+            await until(lambda: upstream.open == 0, "a connection is left open")
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2, 5, 20, None])
+def test_a_download_that_is_cancelled_leaves_no_file(tmp_path: Path, turns: int | None) -> None:
+    async def main() -> None:
+        async with RawUpstream() as upstream:
+            effector = saving(tmp_path)
+            await outcome(effector, http.get(upstream.url("/bomb"), save="before"))
+            probe = Probe(effector, http.get(upstream.url("/drip"), save="x"))
+            if turns is None:
+                await until(lambda: len(list((tmp_path / "files").iterdir())) == 2, "it never began to write")
+            else:
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+            assert probe.cancel is not None
+            probe.cancel()
+            probe.cancel()
+            await probe.settled()
+            assert [path.name for path in (tmp_path / "files").iterdir()] == ["before"]
+            await effector.close()
+            await until(lambda: upstream.open == 0, "a connection is left open")
 
     asyncio.run(main())

@@ -18,7 +18,7 @@ from ..error import Error, ErrorKind
 from .base import Done, cancelled, closed, hand_over, internal
 from .folder import Folder, FolderProblem, Stopped
 
-__all__ = ["FileEffector"]
+__all__ = ["FileEffector", "file_failure"]
 
 _THREADS: Final = 4
 _PATIENCE: Final = 2.0  # seconds that close() waits for a disk that does not answer
@@ -67,6 +67,15 @@ class FileEffector:
         return f"<FileEffector: {len(self._runs)} in flight>"
 
 
+def file_failure(effect: Effect[Any], path: str, problem: FolderProblem | OSError) -> Failure:
+    """What a folder could not do. Permissions and a full disk are not the client's fault, and not to be told."""
+    if isinstance(problem, OSError):
+        return internal(effect, f"{path!r}: {problem}", problem)
+    if problem.kind is ErrorKind.INTERNAL:
+        return internal(effect, f"{path!r}: {problem.what}")
+    return Failure(Error(problem.kind, f"{effect.label}: {problem.what}"))
+
+
 class _Run:
     """One attempt, from the queue to its ``done``."""
 
@@ -93,14 +102,10 @@ class _Run:
             if isinstance(args, FileRead):
                 return Success(self._folder.read(args.path, self._is_stopped))
             self._folder.write(args.path, args.content, self._is_stopped)
-        except FolderProblem as problem:
-            if problem.kind is ErrorKind.INTERNAL:
-                return internal(effect, f"{args.path!r}: {problem.what}")
-            return Failure(Error(problem.kind, f"{effect.label}: {problem.what}"))
         except Stopped:
             return cancelled(effect)
-        except OSError as problem:  # permissions, a full disk: not the client's, and not to be told
-            return internal(effect, f"{args.path!r}: {problem}", problem)
+        except (FolderProblem, OSError) as problem:
+            return file_failure(effect, args.path, problem)
         return Success(None)
 
     def finished(self, outcome: Outcome | None, problem: BaseException | None) -> None:

@@ -47,6 +47,18 @@ class Folder:
         self._root = root
         self._most = most
 
+    @property
+    def most(self) -> int:
+        """Bytes of a file."""
+        return self._most
+
+    def check(self, path: str) -> None:
+        """See whether a file may have this path, without looking at what is there.
+
+        :raises FolderProblem: FORBIDDEN.
+        """
+        _parts(path)
+
     def read(self, path: str, stopped: Callable[[], bool]) -> bytes:
         """The content of a regular file.
 
@@ -73,37 +85,23 @@ class Folder:
         :raises Stopped: ``stopped`` said so; nothing has changed.
         :raises OSError: anything else; nothing has changed.
         """
-        *folders, name = _parts(path)
         if len(content) > self._most:
             raise FolderProblem(ErrorKind.PAYLOAD_TOO_LARGE, f"the content is larger than {self._most} bytes")
+        with self.writing(path, stopped) as put:
+            rest = memoryview(content)
+            while rest:
+                put(rest[:_CHUNK])
+                rest = rest[_CHUNK:]
+
+    @contextmanager
+    def writing(self, path: str, stopped: Callable[[], bool]) -> Iterator[Callable[[bytes | memoryview], None]]:
+        """As :meth:`write`, piece by piece: gives what takes them. The file is there when the block ends well. Who puts
+        pieces bounds them, by :attr:`most`."""
+        *folders, name = _parts(path)
         with self._opened(folders, make=True) as folder:
             _check_replaceable(name, folder)
-            self._replace(folder, name, content, stopped)
-
-    def _replace(self, folder: int, name: str, content: bytes, stopped: Callable[[], bool]) -> None:
-        passing = f".{secrets.token_hex(16)}.tmp"
-        file = os.open(passing, _NEW, 0o666, dir_fd=folder)
-        try:
-            try:
-                rest = memoryview(content)
-                while rest:
-                    if stopped():
-                        raise Stopped
-                    rest = rest[os.write(file, rest[:_CHUNK]) :]
-                os.fsync(file)
-            finally:
-                os.close(file)
-            if stopped():
-                raise Stopped
-            try:
-                os.replace(passing, name, src_dir_fd=folder, dst_dir_fd=folder)
-            except OSError as problem:
-                raise _judged(problem, name, folder, writing=True) from None
-        except BaseException:
-            with suppress(OSError):
-                os.unlink(passing, dir_fd=folder)
-            raise
-        os.fsync(folder)
+            with _replacing(folder, name, stopped) as put:
+                yield put
 
     def _content(self, file: int, stopped: Callable[[], bool]) -> bytes:
         mode = os.fstat(file).st_mode
@@ -143,6 +141,37 @@ class Folder:
             yield folder
         finally:
             os.close(folder)
+
+
+@contextmanager
+def _replacing(folder: int, name: str, stopped: Callable[[], bool]) -> Iterator[Callable[[bytes | memoryview], None]]:
+    passing = f".{secrets.token_hex(16)}.tmp"
+    file = os.open(passing, _NEW, 0o666, dir_fd=folder)
+
+    def put(piece: bytes | memoryview) -> None:
+        rest = memoryview(piece)
+        while rest:
+            if stopped():
+                raise Stopped
+            rest = rest[os.write(file, rest) :]
+
+    try:
+        try:
+            yield put
+            os.fsync(file)
+        finally:
+            os.close(file)
+        if stopped():
+            raise Stopped
+        try:
+            os.replace(passing, name, src_dir_fd=folder, dst_dir_fd=folder)
+        except OSError as problem:
+            raise _judged(problem, name, folder, writing=True) from None
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(passing, dir_fd=folder)
+        raise
+    os.fsync(folder)
 
 
 def _check_replaceable(name: str, folder: int) -> None:

@@ -13,6 +13,7 @@ from zerver_runtime.outcome import Outcome, Success
 from ..effect import Effect
 from ..effects.http import HttpRequest, HttpResult
 from .base import Done
+from .folder import Folder
 from .http_aiohttp import AiohttpEffector
 from .http_client import LeanHttpEffector
 from .http_client.request import fits
@@ -32,6 +33,7 @@ class HttpEffector:
     :param max_body_bytes: the largest body of an answer that is accepted, before and after decompression.
     :param tls: how certificates are verified; default: against those that the system trusts.
     :param proxies: use the proxies that the environment names (``HTTP_PROXY`` and so on). All goes to aiohttp then.
+    :param files: where bodies are saved.
     """
 
     def __init__(
@@ -41,9 +43,10 @@ class HttpEffector:
         tls: ssl.SSLContext | None = None,
         proxies: bool = False,
         traceparent: TraceParent | None = None,
+        files: Folder | None = None,
     ) -> None:
         self._lean = LeanHttpEffector(max_body_bytes=max_body_bytes, tls=tls)
-        self._full = AiohttpEffector(max_body_bytes=max_body_bytes, tls=tls, proxies=proxies)
+        self._full = AiohttpEffector(max_body_bytes=max_body_bytes, tls=tls, proxies=proxies, files=files)
         self._proxies = proxies
         self._traceparent = traceparent
 

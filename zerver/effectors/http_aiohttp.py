@@ -12,8 +12,11 @@ from zerver_runtime.outcome import Failure
 
 from ..effect import Effect
 from ..effects.http import HttpRequest, HttpResult
-from .base import AsyncEffector, Done
+from .base import AsyncEffector, Done, internal
+from .file import file_failure
+from .folder import Folder, FolderProblem
 from .http_client.response import NO_HTTP, SWITCHED, too_large
+from .http_download import NotSaved, TooLarge, save
 from .http_failure import BAD_CERTIFICATE, BROKEN, NO_CONNECTION, NO_SUCH_HOST, NO_TLS, unavailable
 
 if TYPE_CHECKING:
@@ -31,14 +34,21 @@ class AiohttpEffector:
     :param max_body_bytes: the largest body of an answer that is accepted, after decompression.
     :param tls: how certificates are verified; default: against those that the system trusts.
     :param proxies: use those that the environment names.
+    :param files: where bodies are saved.
     """
 
     def __init__(
-        self, *, max_body_bytes: int = 8 * 1024 * 1024, tls: ssl.SSLContext | None = None, proxies: bool = False
+        self,
+        *,
+        max_body_bytes: int = 8 * 1024 * 1024,
+        tls: ssl.SSLContext | None = None,
+        proxies: bool = False,
+        files: Folder | None = None,
     ) -> None:
         self._max_body_bytes = max_body_bytes
         self._tls = tls
         self._proxies = proxies
+        self._files = files
         self._importing: asyncio.Future[object] | None = None
         self._session: aiohttp.ClientSession | None = None
         self._attempts = AsyncEffector(self._perform, close=self._close)
@@ -68,6 +78,14 @@ class AiohttpEffector:
         if session is None:
             session = self._session = _session(self._tls, self._proxies)
         request: HttpRequest = effect.args
+        files = self._files
+        if request.save is not None:
+            if files is None:
+                return internal(effect, "no folder is configured that it could save to")
+            try:
+                files.check(request.save)
+            except FolderProblem as problem:
+                return file_failure(effect, request.save, problem)
         try:
             async with session.request(
                 request.method,
@@ -80,10 +98,15 @@ class AiohttpEffector:
                     return unavailable(effect, NO_HTTP)
                 if answer.status == 101:
                     return unavailable(effect, SWITCHED, retryable=False)
-                body = await self._body(answer)
-                if body is None:
-                    return unavailable(effect, too_large(self._max_body_bytes), retryable=False)
+                if request.save is not None and files is not None and answer.status in request.expect:
+                    body = await save(files, request.save, answer.content.iter_any())
+                else:
+                    body = await self._body(answer)
                 return HttpResult(answer.status, _headers(answer), body)
+        except TooLarge as problem:
+            return unavailable(effect, too_large(problem.most), retryable=False)
+        except NotSaved as problem:
+            return file_failure(effect, str(request.save), problem.problem)
         except aiohttp.ClientConnectorCertificateError as problem:
             return unavailable(effect, BAD_CERTIFICATE, problem, retryable=False)
         except aiohttp.ClientSSLError as problem:
@@ -97,16 +120,15 @@ class AiohttpEffector:
         except (aiohttp.ClientPayloadError, aiohttp.ClientResponseError) as problem:
             return unavailable(effect, NO_HTTP, problem)
 
-    async def _body(self, answer: aiohttp.ClientResponse) -> bytes | None:
-        """The body, or ``None`` when it is too large."""
+    async def _body(self, answer: aiohttp.ClientResponse) -> bytes:
         if answer.method != "HEAD" and (answer.content_length or 0) > self._max_body_bytes:
-            return None
+            raise TooLarge(self._max_body_bytes)
         chunks: list[bytes] = []
         size = 0
         async for chunk in answer.content.iter_any():
             size += len(chunk)
             if size > self._max_body_bytes:
-                return None
+                raise TooLarge(self._max_body_bytes)
             chunks.append(chunk)
         return b"".join(chunks)
 

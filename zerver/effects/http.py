@@ -75,6 +75,8 @@ class HttpRequest(msgspec.Struct, frozen=True):
     """The statuses that are a success."""
     redirects: int = 0
     """How many redirects are followed."""
+    save: str | None = None
+    """The file that the body goes to."""
 
 
 class HttpResult(msgspec.Struct, frozen=True):
@@ -115,6 +117,7 @@ class HttpOptions(Options, total=False):
     params: Mapping[str, Field] | None
     expect: Collection[int]
     redirects: int
+    save: str
 
 
 class _Verb:
@@ -123,12 +126,13 @@ class _Verb:
     ``params`` are added to the query. One of ``json`` (any value with a JSON form), ``form`` (urlencoded) and
     ``body`` (bytes, or text in UTF-8) is sent, with its content type unless ``headers`` has one. ``expect``:
     the statuses that are a success (default 200 to 399). ``redirects``: how many are followed (default none), all
-    within the time-out; never from https to http, and credentials stay with their origin. ``idem`` is sent as the
-    header ``Idempotency-Key``.
+    within the time-out; never from https to http, and credentials stay with their origin. ``save``: a path, as
+    ``file.write`` takes it, to which the body goes piece by piece if the status is a success; the value is an
+    :class:`HttpResult` without a body. ``idem`` is sent as the header ``Idempotency-Key``.
 
     :raises DefinitionError: a URL that is not absolute http or https, has user information or control
         characters; a method or header that cannot be sent; several bodies; an ``expect`` that no status is in;
-        ``redirects`` that are not 0 to 20.
+        ``redirects`` that are not 0 to 20; ``save`` with a type other than ``HttpResult``.
     """
 
     __slots__ = ("_method",)
@@ -273,6 +277,7 @@ def _effect(
     params: Mapping[str, Field] | None = None,
     expect: Collection[int] = _SUCCESS,
     redirects: int = 0,
+    save: str | None = None,
     required: bool = True,
     timeout: float | None = None,
     retry: Retry | None = None,
@@ -286,11 +291,11 @@ def _effect(
     sent = _headers(name, headers, content_type, idem)
     if redirects.__class__ is not int or not 0 <= redirects <= 20:
         raise DefinitionError(f"{name}: redirects={redirects!r}; give how many are followed, from 0 to 20")
-    return Effect(
+    effect: Effect[Any] = Effect(
         family="http",
         op=op,
         target=target,
-        args=HttpRequest(method, full, sent, content, _expect(name, expect), redirects),
+        args=HttpRequest(method, full, sent, content, _expect(name, expect), redirects, save),
         into=into,
         as_=as_,
         timeout=timeout,
@@ -300,6 +305,12 @@ def _effect(
         idem=idem,
         idempotent=method in _IDEMPOTENT,
     )
+    if save is not None:
+        if not isinstance(save, str):
+            raise DefinitionError(f"{name}: save is {type(save).__name__}; give a path as text")
+        if effect.result_type not in (None, HttpResult):
+            raise DefinitionError(f"{name}: with save= there is no body to decode; its type is HttpResult")
+    return effect
 
 
 def checked_url(name: str, url: str, params: Mapping[str, Field] | None = None) -> tuple[str, str]:

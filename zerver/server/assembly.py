@@ -20,6 +20,7 @@ from ..effectors.cache import CacheEffector
 from ..effectors.call import CallEffector
 from ..effectors.compute import ComputeEffector
 from ..effectors.file import FileEffector
+from ..effectors.folder import Folder
 from ..effectors.http import HttpEffector
 from ..effectors.kv import KvEffector
 from ..effectors.sql import SqlEffector
@@ -40,7 +41,9 @@ def built_in_effectors(
     effects = config.effects
     sqlite, postgres = effects.sqlite, effects.postgres
     return {
-        "http": HttpEffector(max_body_bytes=effects.http.max_body_bytes),
+        "http": HttpEffector(
+            max_body_bytes=effects.http.max_body_bytes, files=Folder(effects.files.root, effects.files.max_bytes)
+        ),
         "sql": SqlEffector(
             effects.databases,
             readers=sqlite.readers,

@@ -165,18 +165,31 @@ def test_an_answer_is_the_same_however_its_bytes_are_cut(
     assert taken == len(cut(data, at))
 
 
-@given(st.integers(0, 400), st.sampled_from(["length", "chunks", "head"]), st.binary(min_size=1, max_size=40))
-def test_nothing_may_follow_an_answer(at: int, framing: str, surplus: bytes) -> None:
+@pytest.mark.parametrize(
+    "surplus", [b"\n", b"\r\n", b"\r\n\r\n", b"0", b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"]
+)
+@pytest.mark.parametrize("framing", ["length", "chunks", "head"])
+def test_nothing_may_follow_an_answer(framing: str, surplus: bytes) -> None:
     data = {
         "length": b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
         "chunks": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
         "head": b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n",
     }[framing]
-    at %= len(data)  # the last piece holds at least a byte of the answer
-    answer, reusable, _ = read([data[:at], data[at:] + surplus], framing == "head")
+    for at in range(len(data)):  # the last piece holds at least a byte of the answer
+        answer, reusable, _ = read([data[:at], data[at:] + surplus], framing == "head")
+        assert isinstance(answer, HttpResult)
+        assert answer.body == (b"" if framing == "head" else b"hello")
+        assert not reusable
+        assert read([data[:at], data[at:]], framing == "head")[1]
+
+
+@pytest.mark.parametrize("field", ["Content-Length: 5", "Transfer-Encoding: chunked"])
+def test_a_204_that_announces_a_body_may_be_followed_by_it(field: str) -> None:
+    head = f"HTTP/1.1 204 No Content\r\n{field}\r\n\r\n".encode()
+    answer, reusable, _ = read([head])
     assert isinstance(answer, HttpResult)
-    assert answer.body == (b"" if framing == "head" else b"hello")
     assert not reusable
+    assert read([b"HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n"])[1]
 
 
 @given(st.binary(max_size=200), st.lists(st.integers(0, 200), max_size=5))
@@ -362,3 +375,12 @@ def verdict(url: str, params: dict[str, str] | None) -> tuple[str, str] | str:
         return checked_url("n", url, params)
     except DefinitionError as problem:
         return str(problem)
+
+
+def test_what_is_saved_is_not_decoded() -> None:
+    assert http.get("http://a.b/", save="x", as_=HttpResult).args.save == "x"
+    assert not fits(http.get("http://a.b/", save="x").args)
+    with pytest.raises(DefinitionError, match="no body to decode"):
+        http.get("http://a.b/", save="x", as_=bytes)
+    with pytest.raises(DefinitionError, match="a path as text"):
+        http.get("http://a.b/", save=b"x")  # type: ignore[call-overload]

@@ -116,12 +116,7 @@ class Connection(asyncio.Protocol):
             return
         self._sent = None
         # What has not left yet is the rest of a request that was answered early: the next could not follow it.
-        if (
-            self._reader.reusable
-            and answer.__class__ is not Fault
-            and not transport.is_closing()
-            and not transport.get_write_buffer_size()
-        ):
+        if self._reader.reusable and answer.__class__ is not Fault and not transport.get_write_buffer_size():
             self._kept = True
             self._owner.idle(self)
         else:

@@ -37,8 +37,8 @@ class LeanHttpEffector:
         self._closed = False
         self._pool: Pool[Origin, Connection] = Pool()
         self._expiry: asyncio.TimerHandle | None = None
-        # What is to be gone when close() returns.
-        self._attempts: set[_Attempt] = set()
+        # What is to be gone when close() returns. An attempt is in one of them: as itself, or with its connection.
+        self._connecting: set[_Attempt] = set()
         self._open: set[Connection] = set()
         self._nothing_left: asyncio.Future[None] | None = None
 
@@ -51,7 +51,6 @@ class LeanHttpEffector:
         request: HttpRequest = effect.args
         origin = origin_of(request.url)
         attempt = _Attempt(self, effect, done, origin, encode(request, origin))
-        self._attempts.add(attempt)
         connection = self._pool.take(origin)
         if connection is not None and connection.usable:
             attempt.send(connection)
@@ -65,12 +64,12 @@ class LeanHttpEffector:
         if self._expiry is not None:
             self._expiry.cancel()
             self._expiry = None
-        for attempt in list(self._attempts):
-            attempt.cancel()
         self._pool.clear()
+        for attempt in list(self._connecting):
+            attempt.cancel()
         for connection in list(self._open):
             connection.abort()
-        if self._attempts or self._open:
+        if self._connecting or self._open:
             self._nothing_left = asyncio.get_running_loop().create_future()
             await asyncio.wait([self._nothing_left], timeout=_PATIENCE)
 
@@ -93,8 +92,8 @@ class LeanHttpEffector:
             self._tls.set_alpn_protocols(["http/1.1"])
         return self._tls
 
-    def _settled(self, attempt: _Attempt) -> None:
-        self._attempts.discard(attempt)
+    def _connected(self, attempt: _Attempt) -> None:
+        self._connecting.discard(attempt)
         if self._nothing_left is not None:
             self._check()
 
@@ -123,7 +122,7 @@ class LeanHttpEffector:
 
     def _check(self) -> None:
         waiting = self._nothing_left
-        if waiting is not None and not waiting.done() and not self._attempts and not self._open:
+        if waiting is not None and not waiting.done() and not self._connecting and not self._open:
             waiting.set_result(None)
 
     def _wait_for_expiry(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -136,7 +135,8 @@ class LeanHttpEffector:
         self._wait_for_expiry(loop)
 
     def __repr__(self) -> str:
-        return f"<LeanHttpEffector: {len(self._attempts)} in flight, {len(self._open)} open, {len(self._pool)} idle>"
+        open, idle = len(self._open), len(self._pool)
+        return f"<LeanHttpEffector: {open - idle + len(self._connecting)} in flight, {open} open, {idle} idle>"
 
 
 class _Attempt:
@@ -160,6 +160,7 @@ class _Attempt:
         connection.send(self, self._data, self._effect.args.method == "HEAD")
 
     def connect(self) -> None:
+        self._driver._connecting.add(self)
         connecting = asyncio.get_running_loop().create_task(self._driver._connect(self._origin))
         self._connecting = connecting
         connecting.add_done_callback(self._connected)
@@ -177,7 +178,6 @@ class _Attempt:
 
     def answered(self, answer: HttpResult | Fault) -> None:
         self._connection = None
-        self._driver._settled(self)
         if answer.__class__ is Fault:
             assert isinstance(answer, Fault)
             self._done(unavailable(self._effect, answer.what, retryable=answer.retryable))
@@ -187,32 +187,28 @@ class _Attempt:
     def broken(self, early: bool) -> None:
         self._connection = None
         effect = self._effect
-        if self._cancelled:
-            self._driver._settled(self)
+        if self._cancelled or self._driver._closed:
             self._done(cancelled(effect))
         elif early and (effect.idempotent or effect.idem is not None):
             # The upstream closed the kept connection before it had read the request, as a rule, and the request may
             # be sent twice in any case (RFC 9110 section 9.2.2).
             self.connect()
         else:
-            self._driver._settled(self)
             self._done(unavailable(effect, BROKEN))
 
     def _connected(self, connecting: asyncio.Task[Connection]) -> None:
         self._connecting = None
+        self._driver._connected(self)
         effect = self._effect
         if connecting.cancelled():
-            self._driver._settled(self)
             self._done(cancelled(effect))
             return
         problem = connecting.exception()
         if problem is not None:
-            self._driver._settled(self)
             self._done(connect_fault(effect, problem) or failure_of(effect, problem))
             return
         connection = connecting.result()
         if not connection.usable:
-            self._driver._settled(self)
             self._done(unavailable(effect, BROKEN))
         elif self._cancelled:  # too late for the task to notice
             connection.give_up(self)

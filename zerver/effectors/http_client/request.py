@@ -38,6 +38,8 @@ class Origin(msgspec.Struct, frozen=True):
 
 def fits(request: HttpRequest) -> bool:
     """Whether this client can send it; if not, a bigger one has to."""
+    if request.save is not None:
+        return False
     return not request.headers or _SPECIAL.isdisjoint([name for name, _ in request.headers])
 
 

@@ -277,8 +277,9 @@ def parse_head(block: bytes) -> Head | Fault:
                 connection += [option.strip(" \t") for option in value.lower().split(",")]
             else:
                 coding += [one.strip(" \t") for one in value.lower().split(",")]
-    # Whoever reads such a head otherwise than we do sees another message (RFC 9112 section 11.2).
-    if len(lengths) > 1 or (lengths and transfer) or transfer not in ([], ["chunked"]):
+    # Whoever reads such a head otherwise than we do sees another message (RFC 9112 section 11.2). Two lengths, and a
+    # length beside a coding, llhttp has refused.
+    if transfer not in ([], ["chunked"]):
         return _MALFORMED
     if lengths and not (lengths[0].isascii() and lengths[0].isdigit() and len(lengths[0]) <= 18):
         return _MALFORMED
