@@ -182,9 +182,11 @@ class PostgresConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class HttpConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The HTTP client: the largest response body (bytes) that an effect accepts."""
+    """The HTTP client: the largest response body (bytes) that an effect accepts; and whether it uses the proxies that
+    the environment names (``HTTP_PROXY``, ``HTTPS_PROXY``, ``NO_PROXY``)."""
 
     max_body_bytes: Bytes = 8 * 1024 * 1024
+    proxies: bool = False
 
 
 class FilesConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -42,7 +42,9 @@ def built_in_effectors(
     sqlite, postgres = effects.sqlite, effects.postgres
     return {
         "http": HttpEffector(
-            max_body_bytes=effects.http.max_body_bytes, files=Folder(effects.files.root, effects.files.max_bytes)
+            max_body_bytes=effects.http.max_body_bytes,
+            proxies=effects.http.proxies,
+            files=Folder(effects.files.root, effects.files.max_bytes),
         ),
         "sql": SqlEffector(
             effects.databases,
