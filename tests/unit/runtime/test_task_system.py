@@ -281,14 +281,13 @@ def test_a_run_is_measured_on_the_wall_and_in_cpu(world: World) -> None:
         while time.thread_time_ns() < until:
             pass
 
-    gate = threading.Event()
-    timer = threading.Timer(0.02, gate.set)
-    timer.start()
-    world.tasks.run_on_thread("blocks", lambda: gate.wait(PATIENCE), came.append)
+    def waits() -> None:
+        threading.Event().wait(0.02)  # it is the wait that is measured
+
+    world.tasks.run_on_thread("blocks", waits, came.append)
     world.take()
     world.tasks.run_on_thread("burns", computing, came.append)
     world.take()
-    timer.join()
     waiting, computed = came
     assert waiting.took_ns > 5 * MS
     assert waiting.cpu_ns < waiting.took_ns / 2
