@@ -29,13 +29,14 @@ _LEAST = 4  # may wait in any case: where each takes long, the count says little
 class ControlledDelay:
     """Of one queue. All times are nanoseconds of one monotonic clock."""
 
-    __slots__ = ("_begun", "_empty_at", "_room", "_since", "_turned_away_at")
+    __slots__ = ("_empty_at", "_room", "_since", "_turned_away_at", "begun")
 
     def __init__(self, now: int) -> None:
         self._empty_at = now
         self._turned_away_at = now - INTERVAL
         self._since = now
-        self._begun = 0  # since then
+        self.begun = 0
+        """Since then; what did not have to wait is for the queue's owner to count."""
         self._room = _LEAST
 
     def empty(self, now: int) -> None:
@@ -54,12 +55,12 @@ class ControlledDelay:
         """Whether what waits at the queue's head, and has waited so long, had better be turned away. It is begun if
         not."""
         if now - self._since >= _WINDOW:
-            self._room = max(_LEAST, self._begun * TARGET // (2 * (now - self._since)))
-            self._since, self._begun = now, 0
+            self._room = max(_LEAST, self.begun * TARGET // (2 * (now - self._since)))
+            self._since, self.begun = now, 0
         if waited >= (TARGET if now - self._empty_at >= INTERVAL else INTERVAL):
             self._turned_away_at = now
             return True
-        self._begun += 1
+        self.begun += 1
         return False
 
     def __repr__(self) -> str:

@@ -165,13 +165,13 @@ class TaskSystem:
         if self._clock() - self._lost >= self._slice_ends:
             self._lost = self._delayed() + self._stalled
             now = self.now()
-            if now < self._slice_ends:
-                return True
-            if not self._went_round:
-                return False
-            self._slice_ends = now + _SLICE
-            self._went_round = False
-            self._call_soon(self._goes_round)
+            if now >= self._slice_ends:
+                if not self._went_round:
+                    return False
+                self._slice_ends = now + _SLICE
+                self._went_round = False
+                self._call_soon(self._goes_round)
+        self._delay.begun += 1
         return True
 
     def _goes_round(self) -> None:

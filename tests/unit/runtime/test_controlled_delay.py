@@ -142,3 +142,12 @@ def test_a_queue_is_a_standing_one_until_nothing_was_turned_away_for_a_while(
     delay.empty(now)
     assert delay.admits(10**6, now)
     assert not delay.late(TARGET, now)
+
+
+def test_what_ran_without_waiting_counts_for_how_many_may_wait() -> None:
+    """A server that begins a thousand requests in 20 ms at once has room for more than four when some queue."""
+    delay = ControlledDelay(0)
+    now = 4 * TARGET
+    delay.begun += 1000
+    assert not delay.late(0, now)
+    assert delay.admits(100, now + INTERVAL)
