@@ -20,7 +20,7 @@ from zerver.request import Request
 from zerver.signals import Start
 from zerver.step import compile_step
 
-__all__ = ["BENCHMARK"]
+__all__ = ["AROUND", "BENCHMARK", "REQUEST", "START", "STEPS", "load", "parse", "show"]
 
 
 class TodoId(Slot[str]):
