@@ -23,15 +23,18 @@ from .controlled_delay import ControlledDelay
 from .thread_clock import ThreadClock
 from .threads import ThreadPool
 
-__all__ = ["BATCH", "CONTINUE", "START", "Measured", "Returned", "Task", "TaskSystem", "TaskSystemStatistics"]
+__all__ = [
+    "BATCH", "CONTINUE", "START", "SWITCH_INTERVAL", "Measured", "Returned", "Task", "TaskSystem",
+    "TaskSystemStatistics",
+]  # fmt: skip
 
 BATCH, START, CONTINUE = 0, 1, 2
 """Priorities: what was begun is finished before more is begun. Each millisecond of waiting counts for one more, so that
 nothing starves: not even behind requests that go on for ever, whose steps always come first."""
 
-# Measured with `python -m bench offload`: with one busy thread beside the loop, at Python's own 5 ms the loop gets
-# the interpreter back 200 times a second at most.
-_SWITCH_INTERVAL = 0.0005
+SWITCH_INTERVAL = 0.0005
+"""Seconds after which a thread that holds the interpreter gives it to one that wants it. Measured with `python -m bench
+offload`: with one busy thread beside the loop, at Python's own 5 ms the loop gets it back 200 times a second at most."""
 
 _SLICE = 2_000_000  # nanoseconds
 _AGEING = 1_000_000  # nanoseconds of waiting that make up for one priority: well below what turns new work away
@@ -86,7 +89,7 @@ class _ShortInterval:
             self._holders += 1
             if self._holders == 1:
                 self._before = sys.getswitchinterval()
-                sys.setswitchinterval(min(_SWITCH_INTERVAL, self._before))
+                sys.setswitchinterval(min(SWITCH_INTERVAL, self._before))
 
     def let_go(self) -> None:
         with self._lock:
