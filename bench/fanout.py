@@ -23,7 +23,7 @@ from bench.local_upstream import upstream
 
 __all__ = ["BENCHMARK"]
 
-_CONNECTIONS = 32
+_CONNECTIONS = 16
 _SECONDS = 1
 _ROUNDS = 7
 _ZERVER = ["zerver", "serve", "--schedulers", "1"]
