@@ -33,8 +33,9 @@ BATCH, START, CONTINUE = 0, 1, 2
 nothing starves: not even behind requests that go on for ever, whose steps always come first."""
 
 SWITCH_INTERVAL = 0.0005
-"""Seconds after which a thread that holds the interpreter gives it to one that wants it. Measured with `python -m bench
-offload`: with one busy thread beside the loop, at Python's own 5 ms the loop gets it back 200 times a second at most."""
+"""Seconds after which a thread that holds the interpreter gives it to one that wants it. Measured with
+`python -m bench offload`: with one busy thread beside the loop, at Python's own 5 ms the loop gets it back 200 times a
+second at most."""
 
 _SLICE = 2_000_000  # nanoseconds
 _AGEING = 1_000_000  # nanoseconds of waiting that make up for one priority: well below what turns new work away
