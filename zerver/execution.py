@@ -108,8 +108,8 @@ class Execution:
     """One request on its way through one pipeline. Read it freely; only ``advance`` changes it."""
 
     __slots__ = (
-        "around", "close_later", "compensations", "dropped", "ended_ns", "events", "failure", "need_id", "offloaded",
-        "pending", "phase", "position", "response", "route", "state", "steps",
+        "answered_ns", "around", "close_later", "compensations", "dropped", "ended_ns", "events", "failure", "need_id",
+        "offloaded", "pending", "phase", "position", "response", "route", "state", "steps",
     )  # fmt: skip
 
     def __init__(
@@ -145,10 +145,19 @@ class Execution:
         """The answer, once there is one."""
         self.failure: Error | str | None = None
         """Why it failed, or was given up."""
+        self.answered_ns = 0
+        """When a step gave it."""
         self.ended_ns = 0
         """When it was closed, if it is traced."""
-        self.events: list[Event] | None = None if around.trace is None else []
-        """Of its trace, in their short form; ``None`` where it is not traced. On whatever thread works for it."""
+        self.events: list[Event] | None = None
+        """Of its trace, in their short form; ``None`` before the first."""
+
+    def tell(self, event: Event) -> None:
+        """One more event of its trace, if it has one. On any thread that works for it."""
+        if self.events is not None:
+            self.events.append(event)
+        elif self.around.trace is not None:
+            self.events = [event]
 
     @property
     def slots(self) -> Mapping[Any, Any]:

@@ -56,7 +56,7 @@ from .signals import (
 )
 from .slot import takes_none
 from .step import CompiledStep, continuation
-from .trace.events import EventKind
+from .trace.events import QUICK_NS, EventKind
 
 __all__ = ["Execution", "Phase", "Surroundings", "advance", "run_step"]
 
@@ -145,11 +145,12 @@ def _run(run: Execution, following: _Next | None, actions: _Actions) -> None:
     """Run what is to be run, and all that follows it, until something must be waited for. A loop and no recursion:
     chains of continuations may be of any length."""
     around, state = run.around, run.state
-    clock, events, offload, budget = around.clock, run.events, around.offload, around.step_budget_ns
+    clock, offload, budget = around.clock, around.offload, around.step_budget_ns
     deadline_ns, now = state.deadline_ns, clock()
-    if events is not None and following is not None:
-        events.append((now,))
-    if now >= deadline_ns and following is not None:
+    late = now >= deadline_ns
+    if (late or now - state.started_ns > QUICK_NS) and following is not None:
+        run.tell((now,))
+    if late and following is not None:
         _close_coroutine(following[2], actions)
         _fail(run, _deadline_error(run), actions)
         return
@@ -158,6 +159,7 @@ def _run(run: Execution, following: _Next | None, actions: _Actions) -> None:
         plain = step is None
         if step is None:
             if run.position >= len(run.steps):
+                run.tell((now,))
                 _bug(run, _endless(run), None, actions)
                 return
             step = run.steps[run.position]
@@ -166,8 +168,7 @@ def _run(run: Execution, following: _Next | None, actions: _Actions) -> None:
         else:
             view._at_ns = now
         if offload and step in offload:
-            if events is not None:
-                events.append((EventKind.StepStart, now, step.name, run.need_id, -1, None))
+            run.tell((run.position, step, now))
             run.phase, run.offloaded = OFFLOADED, RunStep(step, view, coroutine, value)
             actions.append(run.offloaded)
             return
@@ -183,13 +184,16 @@ def _run(run: Execution, following: _Next | None, actions: _Actions) -> None:
         began, now = now, clock()
         if now - began > budget:
             actions.append(StepOverran(step, now - began))
-        if type(result) is Continue and plain and now < deadline_ns:  # as most do; the rest is for _take()
-            if events is not None:
-                events.append(now)
-            run.position += 1
-            following = _NEXT_IN_PIPELINE
-        else:
-            following = _take(run, step, view, result, began, now, actions)
+        if plain and now - began <= QUICK_NS and now < deadline_ns:  # as most: two short ways, and no event
+            if type(result) is Continue:
+                run.position += 1
+                following = _NEXT_IN_PIPELINE
+                continue
+            if type(result) is Done:
+                run.phase, run.response, run.answered_ns = ENDED, result.response, now
+                actions.append(Respond(result.response))
+                return
+        following = _take(run, step, view, result, began, now, actions)
 
 
 def _take(
@@ -199,11 +203,9 @@ def _take(
     it ran in place."""
     kind = type(result)
     in_time = now < run.state.deadline_ns
-    events = run.events
-    if events is not None:
-        asks = kind is StepAwaits and type(result.asked) is Asking
-        told = Need if asks else kind  # the same trace, whichever way a step asks
-        events.append((step, began, now, told if in_time else told.__name__))
+    asks = kind is StepAwaits and type(result.asked) is Asking
+    told = Need if asks else kind  # the same trace, whichever way a step asks
+    run.tell((run.position, step, began, now, told if in_time else told.__name__))
     if not in_time:
         if kind is StepRaised and not isinstance(result.exception, BadInput):
             _raised(run, step, result.exception, actions)
@@ -216,9 +218,9 @@ def _take(
         run.position += 1
         return _NEXT_IN_PIPELINE
     elif kind is Done:
-        run.response = response = result.response
+        run.response, run.answered_ns = result.response, now
         _end(run, actions)
-        actions.append(Respond(response))
+        actions.append(Respond(result.response))
     elif kind is Need:
         return _ask(run, step, view, result, None, False, actions)
     elif kind is Fail:
@@ -465,15 +467,16 @@ def _close(run: Execution, actions: _Actions) -> None:
         except BaseException as problem:  # one callback must not stop the others
             actions.append(ReportBug(f"on_exit callback {name} failed", problem))
     trace = run.around.trace
-    if trace is not None and run.events is not None:
+    if trace is not None:
         run.ended_ns = run.around.clock()
-        run.events.append(None)
+        if run.events is not None:
+            run.events.append(None)
         trace.end(run)
 
 
 def _trace(
     run: Execution, kind: EventKind, name: str, need: int | None = None, effect: int = -1, detail: object = None
 ) -> None:
-    if run.events is not None:
+    if run.around.trace is not None:
         need = run.need_id if need is None else need
-        run.events.append((kind, run.around.clock(), name, need, effect, detail))
+        run.tell((kind, run.around.clock(), name, need, effect, detail))

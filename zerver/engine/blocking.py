@@ -286,10 +286,9 @@ class Exchange:
             self._tickets[place] = ticket
 
     def _settled(self, event: Settled) -> None:
-        events = self.run.events
-        if events is not None:
+        if self._engine.around.trace is not None:
             now = self._engine.clock()
-            events.append((EventKind.ContinuationEnqueued, now, "", event.need, event.effect, None))
+            self.run.tell((EventKind.ContinuationEnqueued, now, "", event.need, event.effect, None))
         if self._answer is None:
             advance(self.run, event)  # late: traced and counted
             self._next_in_background()

@@ -327,9 +327,8 @@ class Exchange:
         need, effect = start.need, start.effect
         if self._behind is not None and self._behind == (need, effect):
             self._behind = None
-        events = self.run.events
-        if events is not None:
-            events.append((EventKind.ContinuationEnqueued, self._engine.clock(), "", need, effect, None))
+        if self._engine.around.trace is not None:
+            self.run.tell((EventKind.ContinuationEnqueued, self._engine.clock(), "", need, effect, None))
         # In its turn, as _put() has it.
         inbox = self._inbox
         if inbox is None:

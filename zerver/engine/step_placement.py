@@ -76,8 +76,7 @@ class StepPlacement:
     def _tell(self, run: Execution, step: CompiledStep, move: Move | None, did: str) -> None:
         if move is None:
             return
-        if run.events is not None:
-            run.events.append((EventKind.StepOffloaded, self._clock(), step.name, run.need_id, -1, move))
+        run.tell((EventKind.StepOffloaded, self._clock(), step.name, run.need_id, -1, move))
         took, cpu = move.took_ns / 1e6, move.cpu_ns / 1e6
         if move.to == "inline":
             _log.info("step %s runs on the loop again: it keeps within its budget", step.name)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 if TYPE_CHECKING:
     from ..execution import Execution
 
-__all__ = ["Event", "EventKind", "Record", "Trace"]
+__all__ = ["QUICK_NS", "Event", "EventKind", "Record", "Trace"]
 
 
 class EventKind(enum.IntEnum):
@@ -58,19 +58,26 @@ class Record(NamedTuple):
     """What else there is to tell; it depends on the kind."""
 
 
-Event: TypeAlias = "int | tuple[Any, ...] | None"
+Event: TypeAlias = "tuple[Any, ...] | None"
 """One or more events, in their short form:
 
-- ``(at_ns,)``: steps run in place from now on; the first of a request is its ``RequestStart``.
-- A number: the next step of the pipeline has run, until then, and gave ``Continue``: ``StepStart`` and ``StepEnd``.
-- ``(step, began_ns, ended_ns, type of the result)``: a step's ``StepStart`` and ``StepEnd``; and ``Done``, if it gave
-  that. Past the deadline, which comes first then, the type's name. Without ``began_ns`` its start has been told by
-  itself: it ran elsewhere.
+- ``(at_ns,)``: steps run in place from now on.
+- ``(position, step, began_ns, ended_ns, type of the result)``: a step's ``StepStart`` and ``StepEnd``; and ``Done``, if
+  it gave that. Past the deadline, which comes first then, the type's name. Without ``began_ns`` its start has been told
+  by itself: ``(position, step, at_ns)``, as it ran elsewhere. ``position`` is that in the pipeline, of the step or of
+  the one that it continues.
 - ``(name, seconds, start, detail, raw)``: what the dispatcher tells of an effect, by the name of the kind. ``start`` is
   what began it, and ``raw`` what its driver gave, if it completed.
 - ``(kind, at_ns, name, need, effect, detail)``: any other, with the parts of a :class:`Record`.
 - ``None``: ``RequestEnd``.
+
+A step of the pipeline that is done within :data:`QUICK_NS`, and gives ``Continue`` or ``Done``, is not told of at all:
+that it ran follows from what came after it, and its times are placed between those that are known. So a quick request
+that asks for nothing has no event at all, not even ``None``.
 """
+
+QUICK_NS = 50_000
+"""Times of a step that takes less are not told one by one."""
 
 
 class Trace(Protocol):

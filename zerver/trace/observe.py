@@ -25,10 +25,10 @@ class EffectObserver:
         run: Any = ticket.scope.owner
         start = ticket.tag
         # An effect that is cancelled is traced by the interpreter, which knows why: in the causal order of the request.
-        if run is None or run.events is None or start is None or event == "EffectCancelled":
+        if run is None or start is None or event == "EffectCancelled":
             return
         # Not the ticket: by its scope it refers to the request, which would be left to the garbage collector.
-        run.events.append((event, at, start, detail, ticket.raw))
+        run.tell((event, at, start, detail, ticket.raw))
 
     def current(self) -> object:
         """The tag of a compute task whose effect is being started: the request, and the effect in it."""
@@ -40,5 +40,5 @@ class EffectObserver:
         if tag is None:
             return
         run, start = tag
-        if run is not None and run.events is not None and start is not None:
-            run.events.append((event, at, start, detail, None))
+        if run is not None and start is not None:
+            run.tell((event, at, start, detail, None))

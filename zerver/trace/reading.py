@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from ..decision import Continue, Done
@@ -10,6 +10,7 @@ from .events import Event, EventKind, Record
 
 if TYPE_CHECKING:
     from ..execution import Execution
+    from ..step import CompiledStep
 
 __all__ = ["read_events", "told"]
 
@@ -22,48 +23,122 @@ _OF_EFFECTS = {
     )
 }  # fmt: skip
 
+_BESIDE = (EventKind.EffectLate, EventKind.ContinuationEnqueued, EventKind.StepOffloaded, EventKind.OnExit)
+
 
 def told(run: Execution) -> list[Record]:
-    """The events of a request so far, in causal order; none where it is not traced."""
-    return list(read_events(run, tuple(run.events or ())))
+    """The events of a request so far, in causal order."""
+    return read_events(run, tuple(run.events or ()))
 
 
-def read_events(run: Execution, events: Iterable[Event]) -> Iterator[Record]:
+def read_events(run: Execution, events: Iterable[Event]) -> list[Record]:
     """The same for some of the events of a request, from its first on."""
-    started, need, position, now = False, 0, 0, 0
-    for event in events:
+    reading, events = _Reading(run), tuple(events)
+    # What is not told of ran right after the last that is; what goes on beside it may have been told of since.
+    last = next((place for place in reversed(range(len(events))) if _leads_on(events[place])), -1)
+    for event in events[: last + 1]:
+        reading.take(event)
+    reading.catch_up()
+    for event in events[last + 1 :]:
+        reading.take(event)
+    if run.ended_ns and not events:
+        reading.take(None)
+    return reading.records
+
+
+def _leads_on(event: Event) -> bool:
+    """Whether it is of the request's own way through its pipeline."""
+    if event is None:
+        return False
+    if len(event) == 6:
+        return event[0] not in _BESIDE
+    return not isinstance(event[0], str)
+
+
+class _Reading:
+    """Goes through the events as the interpreter went through the pipeline."""
+
+    def __init__(self, run: Execution) -> None:
+        self.records: list[Record] = []
+        self._run = run
+        self._need = 0
+        self._position = 0  # of the step that runs, or is next
+        self._at_ns = run.state.started_ns  # up to where the steps are told of
+        self._begun = False
+        self._done = False  # the answer has been told of
+
+    def take(self, event: Event) -> None:
+        """One more event."""
         if event is None:
-            yield Record(EventKind.RequestEnd, run.ended_ns, "", need, -1, None)
-        elif isinstance(event, int):
-            name = run.steps[position].name
-            yield Record(EventKind.StepStart, now, name, need, -1, None)
-            yield Record(EventKind.StepEnd, event, name, need, -1, Continue.__name__)
-            position, now = position + 1, event
-        elif len(event) == 1:
-            (now,) = event
-            if not started:
-                started = True
-                yield Record(EventKind.RequestStart, run.state.started_ns, run.state.request.path, 0, -1, None)
-        elif len(event) == 4:
-            step, began, now, outcome = event
-            if began is not None:
-                yield Record(EventKind.StepStart, began, step.name, need, -1, None)
-            told = outcome if isinstance(outcome, str) else outcome.__name__
-            yield Record(EventKind.StepEnd, now, step.name, need, -1, told)
-            if outcome is Done:
-                yield Record(EventKind.Done, now, step.name, need, -1, None)
-            elif outcome is Continue:
-                position += 1
-        elif len(event) == 5:
-            name, seconds, start, detail, _ = event
-            yield Record(_OF_EFFECTS[name], int(seconds * 1e9), start.what.label, start.need, start.effect, detail)
-        else:
-            record = Record(*event)
-            yield record
-            # As the interpreter counts them: what follows a join is the next step, or what goes on with this one.
-            if record.kind is EventKind.NeedScheduled:
-                need = record.need
-            elif record.kind is EventKind.JoinSatisfied:
-                position += 1
-            elif record.kind is EventKind.ContinuationStart:
-                position -= 1
+            self._add(EventKind.RequestEnd, self._run.ended_ns, "")
+            return
+        match len(event):
+            case 1:
+                self._begin()
+                (self._at_ns,) = event
+            case 3:
+                position, step, at_ns = event
+                self._catch_up_to(position, at_ns)
+                self._add(EventKind.StepStart, at_ns, step.name)
+            case 5 if isinstance(event[0], str):
+                name, seconds, start, detail, _ = event
+                kind, at_ns, label = _OF_EFFECTS[name], int(seconds * 1e9), start.what.label
+                self.records.append(Record(kind, at_ns, label, start.need, start.effect, detail))
+            case 5:
+                self._step(*event)
+            case _:
+                self._other(Record(*event))
+
+    def catch_up(self) -> None:
+        """Tell of the steps that led to the answer."""
+        run = self._run
+        if run.response is None or run.failure is not None or self._done:
+            return
+        self._catch_up_to(run.position, run.answered_ns, last=1)
+        self._step(run.position, run.steps[run.position], self._at_ns, run.answered_ns, Done)
+
+    def _catch_up_to(self, position: int, until_ns: int, last: int = 0) -> None:
+        """Tell of the steps before this one: they went on, and share the time; with ``last`` of those after them."""
+        self._begin()
+        quick = self._run.steps[self._position : position]
+        each = max(0, until_ns - self._at_ns) // (len(quick) + last) if quick else 0
+        for step in quick:
+            self._add(EventKind.StepStart, self._at_ns, step.name)
+            self._at_ns += each
+            self._add(EventKind.StepEnd, self._at_ns, step.name, Continue.__name__)
+        self._position = max(self._position, position)
+
+    def _step(self, position: int, step: CompiledStep, began: int | None, ended: int, outcome: type | str) -> None:
+        if began is not None:
+            self._catch_up_to(position, began)
+            self._add(EventKind.StepStart, began, step.name)
+        self._add(EventKind.StepEnd, ended, step.name, outcome if isinstance(outcome, str) else outcome.__name__)
+        if outcome is Done:
+            self._done = True
+            self._add(EventKind.Done, ended, step.name)
+        elif outcome is Continue:
+            self._position = position + 1
+        self._at_ns = ended
+
+    def _other(self, record: Record) -> None:
+        kind = record.kind
+        if kind is EventKind.Fail and self._begun:
+            self._catch_up_to(self._run.position, record.at_ns)
+        self.records.append(record)
+        # As the interpreter counts them: what follows a join is the next step, or what goes on with this one.
+        if kind is EventKind.NeedScheduled:
+            self._need = record.need
+        elif kind is EventKind.JoinSatisfied:
+            self._position += 1
+            self._at_ns = record.at_ns
+        elif kind is EventKind.ContinuationStart:
+            self._position -= 1
+
+    def _begin(self) -> None:
+        if not self._begun:
+            self._begun = True
+            state = self._run.state
+            self.records.insert(0, Record(EventKind.RequestStart, state.started_ns, state.request.path, 0, -1, None))
+
+    def _add(self, kind: EventKind, at_ns: int, name: str, detail: str | None = None) -> None:
+        self.records.append(Record(kind, at_ns, name, self._need, -1, detail))

@@ -20,7 +20,7 @@ from zerver_runtime.reactor.effector import CallLater
 from ..execution import Execution
 from .record import Row, Why
 from .recording import Recording
-from .tail import RouteTimes, is_fault
+from .tail import LEAST_NS, RouteTimes, is_fault
 
 __all__ = ["ASKED", "RecorderStatistics", "Sink", "TailRecorder"]
 
@@ -32,7 +32,7 @@ _log = logging.getLogger("zerver.trace")
 _QUEUE = 256  # traces that wait; each refers to all of its request
 _EVERY = 0.25  # seconds between two batches
 _BATCH = 4  # traces that are encoded in one turn of the loop: less than a millisecond
-_LOOK = 16  # one in so many requests tells of the times of its route
+_LOOK = 32  # one in so many requests tells of the times of its route
 _NEVER = 1 << 62
 
 
@@ -79,14 +79,13 @@ class TailRecorder:
         self._recording = recording
         self._sample = sample
         self._slow_ns = slow_ns
+        self._least_ns = LEAST_NS if slow_ns is None else slow_ns
         self._trusts = trusts
         self._soon = soon
         self._call_later = call_later
         self._look = min(_LOOK, sample) if sample else _LOOK
         self._turn = self._look
         self._owed = 0  # requests since the last sample
-        # What a request of a route may take before it is looked at. Of one that is not in it, any is.
-        self._bounds: dict[str, int] = {}
         self._routes: dict[str, RouteTimes] = {}
         self._queue: deque[tuple[Execution, Why]] = deque()
         self._armed = False
@@ -100,11 +99,11 @@ class TailRecorder:
         state, response = run.state, run.response
         self._turn = turn = self._turn - 1
         if (
-            run.ended_ns - state.started_ns > self._bounds.get(run.route, -1)
+            run.ended_ns - state.started_ns > self._least_ns
             or turn <= 0
-            or run.failure is not None
             or response is None
             or response.status >= 500
+            or run.failure is not None
             or ASKED in state.request.headers
         ):
             self._consider(run)
@@ -121,14 +120,8 @@ class TailRecorder:
 
     def _consider(self, run: Execution) -> None:
         took = run.ended_ns - run.state.started_ns
-        times = self._routes.get(run.route)
-        if times is None:
-            times = self._routes[run.route] = RouteTimes()
-            self._bounds[run.route] = _NEVER if self._slow_ns is None else self._slow_ns
-        slow = took > self._bounds[run.route]
-        sampled = False
-        if self._turn <= 0:
-            sampled = self._count(run.route, times, took)
+        slow = took > self._bound_ns(run.route)
+        sampled = self._turn <= 0 and self._count(run.route, took)
         if is_fault(run):
             self._keep(run, "error")
         elif slow:
@@ -138,13 +131,20 @@ class TailRecorder:
         elif sampled:
             self._keep(run, "sampled")
 
-    def _count(self, route: str, times: RouteTimes, took: int) -> bool:
+    def _bound_ns(self, route: str) -> int:
+        if self._slow_ns is not None:
+            return self._slow_ns
+        times = self._routes.get(route)
+        return times.bound_ns if times is not None and times.known else _NEVER
+
+    def _count(self, route: str, took: int) -> bool:
         """One of those requests that stand for all. Whether it is to be kept as a sample."""
         self._turn = self._look
         if self._slow_ns is None:
+            times = self._routes.get(route)
+            if times is None:
+                times = self._routes[route] = RouteTimes()
             times.add(took)
-            if times.known:
-                self._bounds[route] = times.bound_ns
         self._owed += self._look
         if not self._sample or self._owed < self._sample:
             return False

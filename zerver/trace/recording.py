@@ -143,7 +143,7 @@ class Recording:
         """What each effect came to, as its driver gave it."""
         retries: dict[tuple[int, int], int] = {}
         for event in events:
-            if not isinstance(event, tuple) or len(event) != 5:
+            if event is None or len(event) != 5 or not isinstance(event[0], str):
                 continue
             name, _, start, detail, raw = event
             place = (start.need, start.effect)
@@ -189,8 +189,8 @@ class Recording:
 
 def _ran(events: tuple[Any, ...]) -> Iterator[CompiledStep]:
     for event in events:
-        if isinstance(event, tuple) and len(event) == 4:
-            yield event[0]
+        if event is not None and len(event) == 5 and not isinstance(event[0], str):
+            yield event[1]
 
 
 def _columns(raw: Any) -> Iterator[str]:

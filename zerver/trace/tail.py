@@ -9,13 +9,15 @@ from ..error import Error
 if TYPE_CHECKING:
     from ..execution import Execution
 
-__all__ = ["SHARE", "RouteTimes", "is_fault"]
+__all__ = ["LEAST_NS", "SHARE", "RouteTimes", "is_fault"]
 
 SHARE = 0.001
 """Of the requests of a route, those that count as slow for it."""
 
-_FIRST = 64  # times that are seen before any is slow
-_LEAST_NS = 1_000_000  # what takes less is never slow: that would be the noise of the machine
+LEAST_NS = 1_000_000
+"""What takes less is never slow: that would be the noise of the machine."""
+
+_FIRST = 32  # times that are seen before any is slow
 _STEP = 0.2  # by which the bound follows what is above it
 
 
@@ -30,7 +32,7 @@ class RouteTimes:
 
     def __init__(self) -> None:
         self._seen = 0
-        self.bound_ns = _LEAST_NS
+        self.bound_ns = LEAST_NS
         """What takes longer is slow, once :attr:`known`."""
 
     @property
@@ -46,7 +48,7 @@ class RouteTimes:
         elif took_ns > self.bound_ns:
             self.bound_ns = int(self.bound_ns * (1 + _STEP))
         else:
-            self.bound_ns = max(int(self.bound_ns * (1 - _STEP * SHARE)), _LEAST_NS)
+            self.bound_ns = max(int(self.bound_ns * (1 - _STEP * SHARE)), LEAST_NS)
 
 
 def is_fault(run: Execution) -> bool:
