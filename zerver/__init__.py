@@ -7,7 +7,7 @@ from .context import CtxView
 from .decision import Compensation, Continue, Decision, Done, Fail, Need, Step
 from .effect import Effect, Retry
 from .effectors.base import AsyncEffector, Effector
-from .effects import cache, call, compute, file, http, kv, sql, timer
+from .effects import actor, cache, call, compute, file, http, kv, sql, timer
 from .error import (
     AppError,
     DefinitionError,
@@ -53,6 +53,7 @@ __all__ = [
     "Step",
     "UndeclaredSlot",
     "ZerverError",
+    "actor",
     "cache",
     "call",
     "compute",

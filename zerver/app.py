@@ -10,9 +10,12 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from types import FrameType
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypeVar, overload
 
 import msgspec
+
+from zerver_runtime.actor import Actor
+from zerver_runtime.ref import check_name, class_path
 
 from .config import Config, load_config
 from .decision import Step
@@ -20,7 +23,7 @@ from .effect import Effect
 from .error import AppError, DefinitionError
 from .pipeline import Pipeline, check_pipeline
 from .routing import RouteError, Router
-from .site import AsgiApp, Mount, OnError, Site
+from .site import AsgiApp, HostedActor, Mount, OnError, Site
 from .step import CompiledStep, compile_step
 
 if TYPE_CHECKING:
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["App", "Lifespan", "Registrar", "Report"]
 
 F = TypeVar("F", bound=Step)
+P = ParamSpec("P")
 
 Lifespan: TypeAlias = Callable[["App"], AbstractAsyncContextManager[Any]]
 
@@ -70,6 +74,7 @@ class App:
         self._before: list[CompiledStep] = []
         self._routes: list[_Route] = []
         self._mounts: list[Mount] = []
+        self._actors: dict[str, HostedActor] = {}
         self._site: Site | None = None
         self._servers: list[AsgiServer] = []
         self.get = Registrar(self, "GET")
@@ -128,6 +133,38 @@ class App:
                 "'async def perform(effect)' wrap it: app.effector(kind, AsyncEffector(driver.perform))"
             )
         self.effectors[kind] = driver
+
+    def actor(self, name: str, kind: Callable[P, Actor], /, *args: P.args, **kwargs: P.kwargs) -> None:
+        """Keep one actor of this name running, made by ``kind(*args, **kwargs)``: in the whole of ``zerver serve`` with
+        the reactor engine, else in each process. Steps send to it with ``actor.ask`` and ``actor.tell``.
+
+        ``kind`` is an actor class at the top level of a module; the arguments are plain data, for it may be made in
+        another process.
+        """
+        self._open("actor()")
+        try:
+            check_name(name)
+        except ValueError as problem:
+            raise DefinitionError(f"actor(): {problem}") from None
+        if name in self._actors or name.startswith("zerver."):
+            why = "there is one already" if name in self._actors else "such names are Zerver's own"
+            raise DefinitionError(f"actor {name!r}: {why}; give it another name")
+        if not (isinstance(kind, type) and issubclass(kind, Actor)):
+            raise DefinitionError(f"actor {name!r}: {kind!r} is no actor class; derive one from zerver_runtime.Actor")
+        path = class_path(kind)
+        found: Any = sys.modules.get(kind.__module__)
+        for part in kind.__qualname__.split("."):
+            found = getattr(found, part, None)
+        if found is not kind:
+            raise DefinitionError(
+                f"actor {name!r}: other processes cannot find its class as {path}; move it to the top level of a module"
+            )
+        try:
+            inspect.signature(kind).bind(*args, **kwargs)
+            msgspec.msgpack.encode((args, kwargs))
+        except (TypeError, ValueError, OverflowError, RecursionError) as problem:
+            raise DefinitionError(f"actor {name!r}: {path} cannot be made with these arguments: {problem}") from None
+        self._actors[name] = HostedActor(kind, args, dict(kwargs))
 
     def _add(
         self,
@@ -196,7 +233,7 @@ class App:
                 router.add(route.method, route.path, pipeline)
             mounts = tuple(sorted(self._mounts, key=lambda mount: len(mount.path), reverse=True))
             lifespan = None if self.lifespan is None else functools.partial(self.lifespan, self)
-            self._site = Site(router, mounts, self.effectors, lifespan, self.on_error, report.warnings)
+            self._site = Site(router, mounts, self.effectors, lifespan, self.on_error, report.warnings, self._actors)
         return self._site
 
     def _pipelines(self) -> list[tuple[Pipeline, _Route]]:

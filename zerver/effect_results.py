@@ -42,7 +42,7 @@ _RECORDS = (
 )
 _TUPLES = (inspect.ListType, inspect.NamedTupleType, inspect.TupleType, inspect.VarTupleType)
 
-_BUILT_IN = frozenset({"http", "sql", "kv", "cache", "file", "timer", "call", "compute"})
+_BUILT_IN = frozenset({"http", "sql", "kv", "cache", "file", "timer", "call", "compute", "actor"})
 _MAY_PASS = frozenset({429, 502, 503, 504})
 # RFC 9110 section 5.6.7: IMF-fixdate, the one form that may be sent.
 _DATE = re.compile(r"[A-Z][a-z]{2}, ([0-9]{2}) ([A-Z][a-z]{2}) ([0-9]{4}) ([0-9]{2}):([0-9]{2}):([0-9]{2}) GMT")

@@ -8,6 +8,8 @@ from typing import Any, TypeAlias
 
 import msgspec
 
+from zerver_runtime.actor import Actor
+
 from .effectors.base import Effector
 from .error import Error
 from .pipeline import Pipeline
@@ -15,7 +17,7 @@ from .request import Request
 from .response import Response
 from .routing import Router
 
-__all__ = ["AsgiApp", "Mount", "OnError", "Site"]
+__all__ = ["AsgiApp", "HostedActor", "Mount", "OnError", "Site"]
 
 AsgiApp: TypeAlias = Callable[[Any, Any, Any], Any]
 OnError: TypeAlias = Callable[[Error, Request], Response]
@@ -26,6 +28,14 @@ class Mount(msgspec.Struct, frozen=True):
 
     path: str
     app: AsgiApp
+
+
+class HostedActor(msgspec.Struct, frozen=True):
+    """An actor of the app: its class, and what that is made with."""
+
+    kind: type[Actor]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
 
 
 class Site(msgspec.Struct, frozen=True):
@@ -40,3 +50,5 @@ class Site(msgspec.Struct, frozen=True):
     on_error: OnError | None
     warnings: tuple[str, ...]
     """What the checks at the start found that keeps nothing from starting."""
+    actors: Mapping[str, HostedActor] = {}
+    """By name."""

@@ -23,6 +23,8 @@ __all__ = [
     "FromNode",
     "Halt",
     "Home",
+    "Keep",
+    "Kept",
     "Misplaced",
     "Moved",
     "Named",
@@ -89,6 +91,22 @@ class Wanted(_Word, frozen=True, tag="wanted"):
     name: str | None = None
 
 
+class Kept(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A top-level actor that an application declares."""
+
+    name: str
+    path: str
+    arguments: bytes
+    affinity: str = "none"
+
+
+class Keep(_Word, frozen=True, tag="keep"):
+    """The top-level actors of the application, all of them: one instance of each is to be kept in the Node. Every
+    scheduler says it in its boot; what is kept already stays as it is."""
+
+    actors: tuple[Kept, ...]
+
+
 class Spawned(_Word, frozen=True, tag="spawned"):
     """A `Spawn` was done, or it failed and `why` says how."""
 
@@ -139,7 +157,7 @@ class Replace(_Word, frozen=True, tag="replace"):
 
 
 ToNode: TypeAlias = (
-    Ready | BootFailed | DrainFailed | Beat | Wanted | Spawned | Claim | Unclaim | Misplaced | Moved | Replace
+    Ready | BootFailed | DrainFailed | Beat | Wanted | Keep | Spawned | Claim | Unclaim | Misplaced | Moved | Replace
 )
 
 

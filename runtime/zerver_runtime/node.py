@@ -87,6 +87,7 @@ class NodeState:
         # While a reload is under way: the processes that are to take over.
         self._incoming: set[Key] = set()
         self._reload_again = False
+        self._promised: tuple[control.Kept, ...] | None = None  # the actors that they declare
         # Once stopping: when patience ends (seconds).
         self._stop_by: float | None = None
         self._draining: set[Class] = set()
@@ -184,6 +185,10 @@ class NodeState:
                     actions.append(Log(f"scheduler {view.slot}.{view.incarnation} yields again"))
                 view.beat, view.dumped, view.placed = now, False, 0
                 view.load, view.handled, view.dead_letters = load, handled, dead_letters
+            case control.Keep(actors) if view.key in self._incoming:
+                self._promised = actors
+            case control.Keep(actors):
+                self._placement.keep(actors)
             case control.Replace(slot, incarnation):
                 worker = self.views.get((slot, incarnation))
                 if worker is not None and worker.kind == "compute":
@@ -333,6 +338,7 @@ class NodeState:
             if not any(view.state in ("starting", "ready") for view in old):
                 self._restart(slot, "its old process died during a reload that failed", now, actions)
         self._incoming.clear()
+        self._promised = None
         self._follow_reload(now, actions)
 
     def _follow_reload(self, now: float, actions: list[Action]) -> None:
@@ -379,6 +385,9 @@ class NodeState:
         if self._incoming and all(self.views[key].ready for key in self._incoming):
             incoming, self._incoming = self._incoming, set()
             slots = {slot for slot, _ in incoming}
+            if self._promised is not None:
+                self._placement.keep(self._promised, alone=True)
+                self._promised = None
             self._placement.moved({view.key for view in self.views.values() if view.key not in incoming})
             self._settle_listeners(actions)
             actions.append(Serving())

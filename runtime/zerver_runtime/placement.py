@@ -13,6 +13,7 @@ import msgspec
 from zerver_runtime.control import (
     Claim,
     Home,
+    Kept,
     Misplaced,
     Moved,
     Named,
@@ -84,6 +85,7 @@ class Placement:
 
     def __init__(self, actors: Mapping[str, ActorSpec], limits: NodeLimits) -> None:
         self._limits = limits
+        self._own = frozenset(actors)  # those of the Node itself
         self._tops = {name: _Top(spec, limits.backoff()) for name, spec in actors.items()}
         self._homes: dict[str, _Home] = {}
         # Who would have the name if it were free, in the order of asking: after a reload, those of the new processes.
@@ -133,6 +135,26 @@ class Placement:
                 request.target = None  # whatever it had spawned died with it
         for name in self._tops:
             self._homeless(name, key, "its scheduler died", now, actions)
+
+    def keep(self, actors: Sequence[Kept], *, alone: bool = False) -> None:
+        """Top-level actors that the application declares. One that runs goes on; what is new of it counts when it is
+        next placed. alone: those that it declared before, and now does not, are kept no longer."""
+        for one in actors:
+            if one.name in self._own:
+                continue
+            spec = ActorSpec(one.path, one.arguments, one.affinity)
+            top = self._tops.get(one.name)
+            if top is None:
+                top = self._tops[one.name] = _Top(spec, self._limits.backoff())
+                holder = self._homes.get(one.name)
+                top.home = holder.key if holder is not None else None
+            elif top.spec != spec or alone:
+                if top.given_up:  # with other code it may do better
+                    top.given_up, top.backoff, top.due = False, self._limits.backoff(), None
+                top.spec = spec
+        if alone:
+            for name in self._tops.keys() - self._own - {one.name for one in actors}:
+                del self._tops[name]
 
     def moved(self, old: set[Key]) -> None:
         """These processes are about to drain: their top-level actors get a new home, and keep the old one's name
@@ -224,7 +246,9 @@ class Placement:
                 actions.append(Send(request.origin, Placed(request.correlation, actor, why)))
             return
         assert request.name is not None
-        top = self._tops[request.name]
+        top = self._tops.get(request.name)
+        if top is None:
+            return  # it is kept no longer
         top.pending = None
         top.home = key
         if not actor:

@@ -11,8 +11,8 @@ import signal
 import socket
 import time
 import traceback
-from collections.abc import Awaitable, Callable
-from typing import TypeAlias, get_args
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeAlias, get_args
 
 from zerver_runtime import control
 from zerver_runtime.actor import Affinity
@@ -27,7 +27,7 @@ from zerver_runtime.node_config import STACK_SIGNAL, Inheritance, NodeConfig
 from zerver_runtime.reactor.compute_pool import ComputePool, Observe
 from zerver_runtime.reactor.compute_worker import ComputeWorker
 from zerver_runtime.reactor.loop import Turns, new_loop
-from zerver_runtime.ref import check_name, id_of
+from zerver_runtime.ref import check_name, class_path, id_of
 from zerver_runtime.scheduler import Scheduler
 from zerver_runtime.scheduler_view import Class
 from zerver_runtime.standard_error import complain
@@ -135,6 +135,23 @@ class SchedulerContext:
                 affinity = "none"  # the answer says what is wrong
         self.say(control.Wanted(self._correlations, path, arguments, affinity, name))
 
+    def keep(self, actors: Mapping[str, tuple[type[Any], tuple[Any, ...], dict[str, Any]]]) -> None:
+        """Have the Node keep one actor of each of these names, as those of `NodeConfig.actors`: (class, arguments,
+        keyword arguments). For a boot. All schedulers declare the same; who is first has it started, on whichever
+        process that is ready and of the class's affinity. After a reload they are those that the new processes declare.
+
+        ValueError: no name for an actor. NotPlainData: arguments cannot travel."""
+        kept = []
+        for name, (kind, args, kwargs) in actors.items():
+            check_name(name)
+            path = class_path(kind)
+            try:
+                arguments = self.mailman.codec.encode((args, kwargs or None))
+            except NOT_PLAIN:
+                raise self.mailman.codec.blame(None, f"spawn of {path}", args, kwargs) from None
+            kept.append(control.Kept(name, path, arguments, kind.affinity))
+        self.say(control.Keep(tuple(kept)))
+
     def compute_pool(self, queue: int = 256, observe: Observe | None = None) -> ComputePool:
         """The pool that runs tasks on the compute workers of the Node, which all its schedulers share. Called once, on
         the loop's thread. queue: tasks of this scheduler that may wait. Close it in `on_drain`.
@@ -165,6 +182,7 @@ class SchedulerContext:
                 if inspect.isawaitable(booted):
                     self._booting = self.loop.create_task(_awaited(booted))
                     self.loop.add_reader(self._control.socket, self._hear)
+                    self.turns.attach(self)  # what a boot awaits may be an actor's answer
                     self.loop.run_until_complete(self._booting)
         except asyncio.CancelledError:
             return 0  # the Node stops

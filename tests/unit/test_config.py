@@ -27,7 +27,7 @@ from zerver.config import (
     parse,
     sqlite_path,
 )
-from zerver.config.rules import LATER, engine_enabled, sql_store
+from zerver.config.rules import engine_enabled, sql_store
 
 ROOT = Path(__file__).parents[2]
 DOC = (ROOT / "docs/reference/configuration.md").read_text()
@@ -283,9 +283,12 @@ def test_targets_of_every_family_are_known(target: str) -> None:
 @pytest.mark.parametrize(
     ("target", "problem"),
     [
-        ("htpp:a:1", 'unknown effect family, did you mean "http"? Allowed: cache, call, compute, file, http, kv, sql'),
-        ("", "unknown effect family. Allowed: cache, call, compute, file, http, kv, sql"),
-        ("redis", "unknown effect family. Allowed: cache, call, compute, file, http, kv, sql"),
+        (
+            "htpp:a:1",
+            'unknown effect family, did you mean "http"? Allowed: actor, cache, call, compute, file, http, kv, sql',
+        ),
+        ("", "unknown effect family. Allowed: actor, cache, call, compute, file, http, kv, sql"),
+        ("redis", "unknown effect family. Allowed: actor, cache, call, compute, file, http, kv, sql"),
         ("kv:x", "must be kv, which has no parts"),
         ("sql:defualt", 'no such database, did you mean "default"? Allowed: default'),
         ("sql", "no such database. Allowed: default"),
@@ -399,7 +402,7 @@ MISTAKES = [
     ({"server": {"a\nb": "c\nd"}}, 'server["a\\nb"] = "c\\nd": unknown key'),
     (
         {"effects": {"timeouts": {"grpc": 1}}},
-        "effects.timeouts.grpc = 1: unknown key. Allowed: cache, call, file, ",
+        "effects.timeouts.grpc = 1: unknown key. Allowed: actor, cache, call, file, ",
     ),
     ({"effects": {"targets": {"sql:default": {"time": 1}}}}, 'effects.targets["sql:default"].time = 1: unknown key'),
     # wrong types
@@ -503,7 +506,6 @@ def test_a_value_that_json_does_not_have_is_refused() -> None:
         ({"ZERVER_OBSERVABILITY__DEBUG": "1"}, 'observability.debug = "1": must be true or false'),
         ({"ZERVER_REACTOR__EFFECTOR_POOL": "8"}, "reactor.effector_pool = 8: must be an object"),
         ({"ZERVER_REACTOR__EFFECTOR_POOL": "{"}, 'reactor.effector_pool = "{": must be an object'),
-        ({"ZERVER_EFFECTS__TIMEOUTS__ACTOR": "1"}, "effects.timeouts.actor: not in this version"),
         ({"ZERVER_DEBUG": "maybe"}, 'ZERVER_DEBUG = "maybe": must be 1 or 0'),
         ({PORT: "1", "ZERVER_server__port": "2"}, "ZERVER_server__port: is the same setting as ZERVER_SERVER__PORT"),
     ],
@@ -514,18 +516,6 @@ def test_a_mistake_in_the_environment_names_the_variable(env: dict[str, str], pr
     (said,) = caught.value.problems
     assert said.startswith("environment variable ")
     assert problem in said
-
-
-@pytest.mark.parametrize("path", [".".join(path) for path in LATER])
-def test_a_section_of_a_later_version_is_refused_as_such(path: str) -> None:
-    values: tuple[object, ...] = ({}, 1, None)
-    for value in values:
-        with pytest.raises(ConfigError) as caught:
-            load(nested(path, value))
-        assert re.fullmatch(
-            rf"config\.json: {re.escape(path)}: not in this version \(.+\); remove it", str(caught.value)
-        )
-    assert f"`{path}`" in DOC
 
 
 def test_all_mistakes_of_all_layers_are_told_at_once() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -62,6 +63,8 @@ def serve(
         if settings.reactor.engine == "reactor":
             from ..server.node_boot import serve_node
 
+            look_here()  # a scheduler that loads no app may still have to find the classes of its actors
+
             serve_node(lambda: (load(target), configured(config, given)), settings, fd=fd)
             return
         app = load(target)
@@ -98,6 +101,13 @@ def load(target: str) -> App:
     from .target import load_app
 
     return load_app(target)
+
+
+def look_here() -> None:
+    """The current directory is where modules are looked for first."""
+    folder = os.getcwd()
+    if sys.path[:1] not in ([folder], [""]):
+        sys.path.insert(0, folder)
 
 
 @contextmanager

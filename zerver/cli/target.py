@@ -5,13 +5,13 @@ from __future__ import annotations
 import importlib
 import inspect
 import os
-import sys
 from types import ModuleType
 from typing import Any
 
 from ..app import App
 from ..error import ZerverError
 from ..server.app_traceback import app_traceback, first_app_line
+from .serve import look_here
 
 __all__ = ["TargetError", "load_app"]
 
@@ -34,10 +34,8 @@ def load_app(target: str) -> App:
         raise TargetError(f"{target}: give the module's name, not its file: {dotted}:{attribute}")
     if not name or not all(part.isidentifier() for part in (*name.split("."), *attribute.split("."))):
         raise TargetError(f"{target!r} is not MODULE:ATTR; give for example shop.main:app, or main for main:app")
-    folder = os.getcwd()
-    if sys.path[:1] not in ([folder], [""]):
-        sys.path.insert(0, folder)
-    module = _import(name, folder)
+    look_here()
+    module = _import(name, os.getcwd())
     found: Any = module
     for part in attribute.split("."):
         try:

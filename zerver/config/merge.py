@@ -11,7 +11,7 @@ from msgspec import inspect
 
 from zerver.config.document import decode
 from zerver.config.problem import ConfigError, allowed, choices, dotted, shown
-from zerver.config.rules import LATER, effects_problems, engine_enabled, server_problems, trace_problems
+from zerver.config.rules import effects_problems, engine_enabled, server_problems, trace_problems
 from zerver.config.settings import DEFAULT_DATABASES, Config
 
 __all__ = ["load"]
@@ -90,9 +90,7 @@ class _Merge:
             if isinstance(key, _Raw):
                 name = next((known for known in fields or into if known.lower() == key.lower()), key.lower())
             here = (*path, name)
-            if here in LATER:
-                self.problems.append(f"{source}: {dotted(here)}: not in this version ({LATER[here]}); remove it")
-            elif fields is None:
+            if fields is None:
                 self._value(get_args(kind)[1], into, name, value, source, here)
             elif name in fields:
                 self._value(fields[name], into, name, value, source, here)

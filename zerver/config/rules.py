@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from typing import Literal
 
 from zerver.config.problem import ConfigError, choices, shown
 from zerver.config.settings import EffectsConfig, ServerConfig, TraceConfig
 
 __all__ = [
-    "LATER",
     "cache_store",
     "effects_problems",
     "engine_enabled",
@@ -22,11 +21,6 @@ __all__ = [
     "sqlite_path",
     "trace_problems",
 ]
-
-# Sections that a later version reads. To accept them before would be to promise something.
-LATER: Mapping[tuple[str, ...], str] = {
-    ("effects", "timeouts", "actor"): "it has no actors",
-}
 
 _SQLITE = "sqlite:///relative/path.db or sqlite:////absolute/path.db"
 _REDIS = "redis://USER:PASSWORD@HOST:PORT/NUMBER (rediss:// for TLS)"
@@ -162,5 +156,8 @@ def _target_problem(target: str, databases: Iterable[str]) -> str | None:
         case "call" | "compute":
             right = re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)+", rest)
             return None if right else f"must be {family}:MODULE.FUNCTION"
+        case "actor":
+            return None if rest else "must be actor:NAME"
         case _:
-            return f"unknown effect family{choices(family, ('http', 'sql', 'kv', 'cache', 'file', 'call', 'compute'))}"
+            families = ("http", "sql", "kv", "cache", "file", "call", "compute", "actor")
+            return f"unknown effect family{choices(family, families)}"

@@ -205,6 +205,7 @@ class TimeoutsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     cache: Seconds = 0.05
     file: Seconds = 5.0
     call: Seconds = 5.0
+    actor: Seconds = 5.0
 
 
 class RetryConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -262,7 +263,8 @@ class EffectsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """The stores behind the effects, and the policy of each target. ``cache_bytes`` bounds a cache in memory.
 
     ``databases`` (name to URL) always has ``default``. ``targets`` is keyed by ``http:HOST:PORT``, ``sql:DATABASE``,
-    ``kv``, ``cache``, ``file``, ``call:MODULE.FUNCTION`` or ``compute:MODULE.FUNCTION``. What a target's ``breaker`` or
+    ``kv``, ``cache``, ``file``, ``call:MODULE.FUNCTION``,
+    ``compute:MODULE.FUNCTION`` or ``actor:NAME``. What a target's ``breaker`` or
     ``bulkhead`` leaves out, ``load`` fills in from ``default_breaker`` and ``default_bulkhead``.
     """
 

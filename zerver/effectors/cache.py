@@ -18,7 +18,8 @@ from ..effect import Effect
 from ..effects.cache import CacheDelete, CacheGet, CacheSet
 from ..error import Error, ErrorKind
 from ..lru import Lru
-from .base import Done, cancelled, closed
+from .actor import Ask
+from .base import Done, closed
 from .redis_commands import Operation, RedisCommands
 
 __all__ = ["CacheEffector"]
@@ -93,7 +94,7 @@ class _SharedCache:
 
     def __init__(self, stage: Scheduler) -> None:
         self._stage = stage
-        self._asked: set[_Ask] = set()
+        self._asked: set[Ask] = set()
         self._closed = False
 
     def start(self, effect: Effect[Any], done: Done, /) -> Callable[[], object] | None:
@@ -110,7 +111,7 @@ class _SharedCache:
         if reply is None:
             done(_away(effect))
             return None
-        ask = _Ask(self._asked, effect, done)
+        ask = Ask(self._asked, effect, done, _lost)
         self._asked.add(ask)
         reply.on_done(ask.answered)
         return ask.cancel
@@ -131,29 +132,6 @@ def _sent(args: CacheGet | CacheSet | CacheDelete) -> Reply[Any] | None:
     if isinstance(args, CacheGet):
         return actor.get(args.key)
     return actor.set(args.key, args.value, args.ttl) if isinstance(args, CacheSet) else actor.delete(args.key)
-
-
-class _Ask:
-    """One attempt. Nothing of it is held here once it is cancelled; the answer is dropped."""
-
-    __slots__ = ("_asked", "_done", "_effect")
-
-    def __init__(self, asked: set[_Ask], effect: Effect[Any], done: Done) -> None:
-        self._asked = asked
-        self._effect = effect
-        self._done: Done | None = done
-
-    def cancel(self) -> None:
-        self._settle(cancelled(self._effect))
-
-    def answered(self, reply: Reply[Any]) -> None:
-        self._settle(Success(reply.result()) if reply.error is None else _away(self._effect))
-
-    def _settle(self, outcome: Success | Failure) -> None:
-        done, self._done = self._done, None
-        self._asked.discard(self)
-        if done is not None:
-            done(outcome)
 
 
 class _RedisCache:
@@ -182,3 +160,7 @@ def _operation(effect: Effect[Any]) -> Operation:
 def _away(effect: Effect[Any]) -> Failure:
     """The actor is not there for now: it, or its process, is being started again."""
     return Failure(Error(ErrorKind.UPSTREAM_UNAVAILABLE, f"{effect.label}: cannot be reached"), retryable=True)
+
+
+def _lost(effect: Effect[Any], problem: ActorError) -> Failure:
+    return _away(effect)

@@ -14,6 +14,6 @@ need(...)`` gives ``None`` where an optional effect failed.
 
 from __future__ import annotations
 
-from . import cache, call, compute, file, http, kv, sql, timer
+from . import actor, cache, call, compute, file, http, kv, sql, timer
 
-__all__ = ["cache", "call", "compute", "file", "http", "kv", "sql", "timer"]
+__all__ = ["actor", "cache", "call", "compute", "file", "http", "kv", "sql", "timer"]

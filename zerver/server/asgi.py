@@ -12,6 +12,7 @@ from typing import Any
 
 from zerver_runtime.reactor.compute_pool import ComputePool
 from zerver_runtime.reactor.compute_pool import Observe as ComputeObserver
+from zerver_runtime.scheduler import Scheduler
 
 from ..config import Config
 from ..effect import Effect
@@ -51,6 +52,10 @@ class AsgiServer:
         """The apps of the mounts, by path, once the first service is there."""
         self.make_compute_pool: Callable[[ComputeObserver], ComputePool] | None = None
         """Gives the worker processes of the service, where there are some already."""
+        self.stage: Scheduler | None = None
+        """Finds the app's actors, where a Node keeps them."""
+        self.shared_cache: Scheduler | None = None
+        """Finds the cache of the whole Node, where there is one."""
         self.scheduler: int | None = None
         """Which scheduler of a Node this is, if Zerver itself serves the app (0 without a Node)."""
         self._services: dict[asyncio.AbstractEventLoop, Service] = {}
@@ -116,7 +121,9 @@ class AsgiServer:
             from .tracing import tail_recorder
 
             trace = tail_recorder(config, loop, self.scheduler or 0)
-        service = self._services[loop] = Service(self._site, config, loop, trace, self.make_compute_pool)
+        service = self._services[loop] = Service(
+            self._site, config, loop, trace, self.make_compute_pool, self.stage, self.shared_cache
+        )
         return service
 
     async def _keep(self, service: Service) -> AsyncGenerator[None, None]:

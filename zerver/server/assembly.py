@@ -11,10 +11,12 @@ from zerver_runtime.reactor.compute_pool import ComputePool
 from zerver_runtime.reactor.effector import Policy
 from zerver_runtime.reactor.retry import RetryPolicy
 from zerver_runtime.reactor.threads import ThreadPool
+from zerver_runtime.scheduler import Scheduler
 
 from ..config import Config
 from ..config.settings import EffectsConfig
 from ..effect import Effect
+from ..effectors.actor import ActorEffector
 from ..effectors.base import Effector
 from ..effectors.cache import CacheEffector
 from ..effectors.call import CallEffector
@@ -34,10 +36,17 @@ _REMEMBERED = 1000
 
 
 def built_in_effectors(
-    config: Config, calls: ThreadPool, compute: ComputePool, current: Callable[[], object]
+    config: Config,
+    calls: ThreadPool,
+    compute: ComputePool,
+    current: Callable[[], object],
+    stage: Scheduler,
+    cache: Scheduler | None = None,
 ) -> dict[str, Effector]:
     """A driver for each family that this version has. Blocking functions of ``call`` run on ``calls``, which is lent;
-    ``compute`` is closed with its driver. ``current`` gives the tag of a compute task that is being started."""
+    ``compute`` is closed with its driver. ``current`` gives the tag of a compute task that is being started.
+    ``stage`` finds the actors.
+    ``cache``: where the cache that all processes share is found; without it, a cache in memory is of this process."""
     effects = config.effects
     sqlite, postgres = effects.sqlite, effects.postgres
     return {
@@ -54,11 +63,12 @@ def built_in_effectors(
             prepared=postgres.prepared,
         ),
         "kv": KvEffector(effects.kv, readers=sqlite.readers, busy_timeout=sqlite.busy_timeout),
-        "cache": CacheEffector(effects.cache, most=effects.cache_bytes),
+        "cache": CacheEffector(effects.cache, most=effects.cache_bytes, stage=cache),
         "file": FileEffector(effects.files.root, max_bytes=effects.files.max_bytes),
         "timer": TimerEffector(),
         "call": CallEffector(calls),
         "compute": ComputeEffector(compute, current),
+        "actor": ActorEffector(stage),
     }
 
 
@@ -76,12 +86,15 @@ def policies(config: EffectsConfig) -> Callable[[Effect[Any]], Policy]:
         if not target.startswith("compute:"):
             places = found.bulkhead
             bulkhead = BulkheadPolicy(places.in_flight, places.per_request, places.queue)
+        breaker = None  # that an actor is away is known at once, and it is back sooner than any breaker would try
+        if not target.startswith("actor:"):
+            breaker = BreakerPolicy(
+                found.breaker.failures, found.breaker.window, found.breaker.cooldown, found.breaker.probes
+            )
         return Policy(
             timeout=found.timeout,
             retry=RetryPolicy(retry.attempts, retry.base, retry.factor, retry.cap) if retry else _ONCE,
-            breaker=BreakerPolicy(
-                found.breaker.failures, found.breaker.window, found.breaker.cooldown, found.breaker.probes
-            ),
+            breaker=breaker,
             bulkhead=bulkhead,
         )
 

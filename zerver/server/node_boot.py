@@ -11,13 +11,16 @@ import logging
 import os
 import signal
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from zerver_runtime.node_config import NodeConfig
 from zerver_runtime.node_words import NodeLimits
 from zerver_runtime.process import ApplicationFailed, run_node
+from zerver_runtime.ref import class_path
 
+from ..cache_actor import CACHE, CacheActor
 from ..config import Config
+from ..config.rules import is_redis
 from ..error import AppError
 from .listener import Listener, inherit, open_listener
 from .log import Lines, announce, printable
@@ -62,11 +65,12 @@ def serve_node(
         sock.setblocking(False)
     node = NodeConfig(
         performance=count,
-        efficiency=0,
+        efficiency=1,
         compute=config.reactor.compute_pool.workers,
         listeners=listener.sockets,
         shared=len(listener.sockets) < count,
         lent=fd is not None,
+        actors=_actors(config),
         limits=NodeLimits(grace=config.server.grace + _LIFESPAN, boot=_BOOT),
         no_reload=no_reload,
     )
@@ -84,6 +88,13 @@ def serve_node(
         raise AppError("the schedulers could not be kept running; the log says why")
 
 
+def _actors(config: Config) -> dict[str, tuple[str, tuple[Any, ...], str]]:
+    effects = config.effects
+    if is_redis(effects.cache):
+        return {}
+    return {CACHE: (class_path(CacheActor), (effects.cache_bytes,), CacheActor.affinity)}
+
+
 def _preload() -> None:
     """What every scheduler imports of Zerver, so that none has to: it starts sooner, and they share the memory."""
     from . import asgi, http_protocol, scheduler_boot  # noqa: F401
@@ -96,6 +107,8 @@ def _run(load: Callable[[], tuple[App, Config]], listener: Listener, node: NodeC
     served: list[bool] = []
 
     async def boot(context: SchedulerContext) -> None:
+        if context.kind == "efficiency":
+            return  # it serves no connections: it holds actors, and imports what they are made of when it gets them
         from .scheduler_boot import boot_scheduler
 
         await boot_scheduler(context, load)

@@ -15,6 +15,7 @@ from zerver_runtime.reactor.loop import Timers
 from zerver_runtime.reactor.task_system import SWITCH_INTERVAL
 from zerver_runtime.scheduler_process import ApplicationFailed, SchedulerContext
 
+from ..cache_actor import CACHE
 from ..config import Config, LimitsConfig
 from ..error import ZerverError
 from ..wire import Limits
@@ -31,6 +32,8 @@ __all__ = ["boot_scheduler"]
 
 # Objects that are made before a collection of garbage. What serving leaves behind is mostly no cycle.
 _GARBAGE = 100_000
+# Seconds that the shared cache has to be found in, before this scheduler serves without it until it is.
+_CACHE = 1.0
 
 
 async def boot_scheduler(context: SchedulerContext, load: Callable[[], tuple[App, Config]]) -> None:
@@ -76,6 +79,11 @@ class _Serving:
         asgi.warns = asgi.scheduler == 0  # once is enough
         tasks = config.reactor.compute_pool.queue
         asgi.make_compute_pool = lambda observe: self._context.compute_pool(tasks, observe)
+        asgi.stage = self._context.scheduler
+        self._context.keep({name: (one.kind, one.args, one.kwargs) for name, one in self._app.site().actors.items()})
+        if CACHE in self._context.config.actors:
+            asgi.shared_cache = self._context.scheduler
+            await self._cache_is_there()
         await self._lifespan.start()
         access_log = AccessLog(timers.call_later, time.monotonic_ns) if config.observability.access_log else None
         self._http = http = HttpServer(
@@ -95,6 +103,13 @@ class _Serving:
             http.websockets = WebSockets(self._app, http)
         self._context.listeners.on_connection = lambda connection, _: accept(http, connection, tls)
         self._context.on_drain.append(self._end)
+
+    async def _cache_is_there(self) -> None:
+        """Its process starts with this one and has less to load, so this waits some milliseconds at most. Where it died
+        meanwhile, its actor is placed on a process such as this one, once that is ready."""
+        until = time.monotonic() + _CACHE
+        while self._context.scheduler.whereis(CACHE) is None and time.monotonic() < until:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
 
     async def _end(self) -> None:
         """What is under way has ``server.grace`` seconds; then it is cancelled, and the app ends."""

@@ -23,6 +23,7 @@ from zerver_runtime.reactor.loop import Timers
 from zerver_runtime.reactor.task_system import TaskSystem
 from zerver_runtime.reactor.thread_clock import ThreadClock
 from zerver_runtime.reactor.threads import ThreadPool
+from zerver_runtime.scheduler import Scheduler
 
 from ..config import Config
 from ..effect import Effect
@@ -42,6 +43,7 @@ from ..site import Site
 from ..trace.events import Trace
 from ..trace.observe import EffectObserver
 from .assembly import built_in_effectors, policies
+from .local_stage import LocalStage
 
 __all__ = ["Service"]
 
@@ -54,7 +56,9 @@ _STREAMS = 256
 
 class Service:
     """What serves an app on one loop. All calls on that loop's thread. ``trace`` takes the events of all requests.
-    ``make_compute_pool`` gives a pool on the Node's workers; without it, workers are spawned with the first task."""
+    ``make_compute_pool`` gives a pool on the Node's workers; without it, workers are spawned with the first task.
+    ``stage``: the scheduler of a Node, which keeps the app's actors; without it, they run on this loop.
+    ``shared_cache``: the scheduler that finds the cache of the whole Node; without it, each service has its own."""
 
     def __init__(
         self,
@@ -63,6 +67,8 @@ class Service:
         loop: asyncio.AbstractEventLoop,
         trace: Trace | None = None,
         make_compute_pool: Callable[[ComputeObserver], ComputePool] | None = None,
+        stage: Scheduler | None = None,
+        shared_cache: Scheduler | None = None,
     ) -> None:
         self.site = site
         self.config = config
@@ -82,7 +88,11 @@ class Service:
             compute = ComputePool(workers.workers, workers.queue, observe=observer.compute, loop=loop)
         else:
             compute = make_compute_pool(observer.compute)
-        built_in = built_in_effectors(config, self._calls, compute, observer.current)
+        self._local: LocalStage | None = None
+        if stage is None:
+            self._local = LocalStage(loop)
+            stage = self._local.scheduler
+        built_in = built_in_effectors(config, self._calls, compute, observer.current, stage, shared_cache)
         own = {kind: _OnLoop(driver, loop) for kind, driver in site.effectors.items()}
         self._timers = Timers(loop)
         self._dispatcher = Dispatcher(
@@ -100,6 +110,7 @@ class Service:
         self._opening: asyncio.Task[None] | None = None
         self._closing = AsyncExitStack()
         self._closing.callback(self.abandon)
+        self._close_later(self._local)
         self.trace = trace
         self._close_later(trace)
         for kind, driver in built_in.items():
@@ -107,8 +118,8 @@ class Service:
                 self._close_later(driver)
 
     async def ready(self) -> None:
-        """Open the app's own effectors; once, whoever asks first. The built-in ones open what they need at first use:
-        an app without SQL has no database file."""
+        """Start the app's actors, where no Node does, and open its own effectors; once, whoever asks first. The
+        built-in ones open what they need at first use: an app without SQL has no database file."""
         if self._opening is None:
             self._opening = self.loop.create_task(self._open())
         await asyncio.shield(self._opening)
@@ -133,6 +144,8 @@ class Service:
         """Let go of everything without the loop, which may be closed already."""
         for part in (self.engine, self._timers, self._calls, self.responses):
             part.close()
+        if self._local is not None:
+            self._local.abandon()
 
     async def perform(self, effect: Effect[Any]) -> Any:
         """See :meth:`App.perform`."""
@@ -191,6 +204,8 @@ class Service:
         return Scope(RetryBudget(self.config.limits.retry_budget))
 
     async def _open(self) -> None:
+        if self._local is not None:
+            self._local.start(self.site.actors)
         for driver in self._own_effectors.values():
             opening = getattr(driver, "open", None)
             if opening is not None:

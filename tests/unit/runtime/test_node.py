@@ -665,3 +665,38 @@ def test_a_restart_of_an_actor_that_was_due_does_not_wake_a_node_that_stops() ->
     stopping = drive.state.wake_at()
     assert stopping is not None
     assert stopping > due
+
+
+# --- Actors that the application declares
+
+
+def declared(path: str, *more: str) -> control.Keep:
+    return control.Keep(tuple([control.Kept(name, path, b"args") for name in ("counter", *more)]))
+
+
+def test_an_actor_that_every_scheduler_declares_is_spawned_once_and_again_when_its_process_dies() -> None:
+    drive = node(2, 0)
+    spawned = [*drive.say(A1, declared("app:Counter")), *drive.say(B1, declared("app:Counter")), *drive.ready(A1, B1)]
+    spawn = control.Spawn(1, "app:Counter", b"args", "counter")
+    assert sends(spawned, control.Spawn) == [(A1, spawn)]
+    drive.say(A1, control.Spawned(1, b"id"))
+    assert sends(drive.say(B1, declared("app:Counter")), control.Spawn) == []
+    again = [*drive(Exited(A1, "signal 9")), *drive.after(1)]
+    assert sends(again, control.Spawn) == [(B1, control.Spawn(2, "app:Counter", b"args", "counter"))]
+
+
+def test_what_a_reload_declares_counts_once_it_takes_over_and_only_then() -> None:
+    drive = node(1, 0)
+    drive.say(A1, declared("app:Counter", "gone"))
+    drive.ready(A1)
+    drive.say(A1, control.Spawned(1, b"id"))
+    drive.say(A1, control.Spawned(2, b"other"))
+    drive(Signalled("HUP"))
+    drive.say((0, 2), declared("bad:Counter"))
+    failed = [*drive.say((0, 2), control.BootFailed("no")), *drive(Exited((0, 2), "exit 3"))]
+    assert sends(failed, control.Spawn) == []
+    drive(Signalled("HUP"))
+    assert sends(drive.say((0, 3), declared("new:Counter")), control.Spawn) == []
+    taken = sends(drive.ready((0, 3)), control.Spawn)
+    assert taken == [((0, 3), control.Spawn(3, "new:Counter", b"args", "counter"))]
+    assert sends(drive(Exited(A1, "exit 0")), control.Spawn) == []
