@@ -68,13 +68,10 @@ class Redaction:
         return b"&".join(fields)
 
     def url(self, url: str) -> str:
-        """A URL without its secret parameters, and without user and password."""
+        """A URL without its secret parameters."""
         head, mark, query = url.partition("?")
-        scheme, there, rest = head.partition("://")
-        if there and "@" in rest.partition("/")[0]:
-            head = f"{scheme}://{rest.partition('@')[2]}"
         if not mark:
-            return head
+            return url
         return f"{head}?{self.query(query.encode('utf-8', 'surrogateescape'), []).decode('utf-8', 'replace')}"
 
     def body(self, body: bytes, content_type: bytes, found: list[str]) -> bytes | None:
