@@ -82,7 +82,7 @@ class _Reading:
                 self._add(EventKind.StepStart, at_ns, step.name)
             case 5 if isinstance(event[0], str):
                 name, seconds, start, detail, _ = event
-                kind, at_ns, label = _OF_EFFECTS[name], int(seconds * 1e9), start.what.label
+                kind, at_ns, label = _OF_EFFECTS[name], round(seconds * 1e9), start.what.label
                 self.records.append(Record(kind, at_ns, label, start.need, start.effect, detail))
             case 5:
                 self._step(*event)

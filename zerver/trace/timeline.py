@@ -36,6 +36,8 @@ __all__ = [
     "timeline",
 ]
 
+_SPECK = 1_000  # what takes less is part of what was before it
+
 EffectEnd: TypeAlias = Literal["ok", "failed", "cancelled", "unfinished"]
 SegmentKind: TypeAlias = Literal["queue", "step", "place", "run", "retry", "turn", "answer"]
 """What a request spent time on: ``queue``: until its first step. ``step``: a step ran, or waited for its thread.
@@ -209,7 +211,7 @@ def _effect(events: Sequence[EventNote], need: int, index: int, note: EffectNote
             case EventKind.ReactorEffectScheduled:
                 start = event.at_ns
             case EventKind.EffectStart:
-                queued = int(detail * 1e9) if isinstance(detail, (int, float)) else 0
+                queued = round(detail * 1e9) if isinstance(detail, (int, float)) else 0
                 attempts.append(AttemptSpan(len(attempts) + 1, event.at_ns, None, queued))
             case EventKind.EffectRetry if isinstance(detail, RetryNote):
                 attempts = _ended(attempts, event.at_ns, detail)
@@ -224,7 +226,7 @@ def _effect(events: Sequence[EventNote], need: int, index: int, note: EffectNote
             case EventKind.BreakerStateChanged if isinstance(detail, BreakerNote):
                 breaker.append(detail)
             case EventKind.ComputeTaskStarted if isinstance(detail, (int, float)):
-                worker_queue_ns = int(detail * 1e9)
+                worker_queue_ns = round(detail * 1e9)
             case EventKind.ComputeTaskCompleted if isinstance(detail, ComputeNote):
                 compute = detail
             case _:
@@ -239,7 +241,7 @@ def _ended(attempts: list[AttemptSpan], at_ns: int, retry: RetryNote | None) -> 
     if not attempts or attempts[-1].end_ns is not None:
         return attempts
     last = attempts[-1]
-    error, wait = (None, 0) if retry is None else (retry.error, int(retry.wait * 1e9))
+    error, wait = (None, 0) if retry is None else (retry.error, round(retry.wait * 1e9))
     return [*attempts[:-1], AttemptSpan(last.number, last.start_ns, at_ns, last.queued_ns, error, wait)]
 
 
@@ -251,9 +253,13 @@ class _Path:
         self.at_ns = 0
 
     def to(self, kind: SegmentKind, name: str, end_ns: int) -> None:
-        if end_ns > self.at_ns:
-            self.segments.append(Segment(kind, name, self.at_ns, end_ns))
-            self.at_ns = end_ns
+        if end_ns <= self.at_ns:
+            return
+        if end_ns - self.at_ns < _SPECK and self.segments:
+            last = self.segments.pop()
+            kind, name, self.at_ns = last.kind, last.name, last.start_ns
+        self.segments.append(Segment(kind, name, self.at_ns, end_ns))
+        self.at_ns = end_ns
 
 
 def _critical(took_ns: int, parts: Sequence[StepSpan | NeedSpan]) -> tuple[Segment, ...]:
@@ -276,7 +282,7 @@ def _through(path: _Path, need: NeedSpan, took_ns: int) -> None:
     path.to("step", need.asker, need.start_ns)
     held = [effect for effect in need.effects if effect.critical]
     if need.end_ns is None:  # given up: for what was still under way
-        held = [effect for effect in need.effects if effect.end in ("cancelled", "unfinished")][:1]
+        held = sorted(need.effects, key=lambda effect: took_ns if effect.end_ns is None else effect.end_ns)[-1:]
     if held and need.note.mode == "sequential":
         held = list(need.effects[: held[0].index + 1])
     for effect in held:
