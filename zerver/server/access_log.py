@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
 
 from zerver_runtime.reactor.effector import CallLater, Handle
 
-from ..wire import Head
 from .log import Lines, printable
 
-__all__ = ["AccessLog"]
+__all__ = ["AccessLog", "AnswerLog", "Asked"]
 
 _log = logging.getLogger("zerver.access")
 
@@ -19,6 +19,17 @@ _EVERY = 0.1  # seconds between two writes
 _BATCH = 1000  # lines that are written in one turn of the loop: 2 ms
 _MOST = 10_000  # lines that wait; more are dropped and counted
 _WITHOUT_BODY = frozenset({204, 304})  # RFC 9110 sections 15.3.5 and 15.4.5
+
+
+class Asked(Protocol):
+    """The head of a request, as far as it is logged."""
+
+    @property
+    def method(self) -> str: ...
+    @property
+    def target(self) -> bytes:
+        """As received."""
+        ...
 
 
 class AccessLog:
@@ -31,12 +42,12 @@ class AccessLog:
     def __init__(self, call_later: CallLater, clock: Callable[[], int]) -> None:
         self._call_later = call_later
         self._clock = clock
-        self._lines: deque[tuple[str, Head | None, str, int, int, int]] = deque()
+        self._lines: deque[tuple[str, Asked | None, str, int, int, int]] = deque()
         self._timer: Handle | None = None
         self.dropped = 0
         """Lines that were not written, because too many waited."""
 
-    def add(self, client: str, head: Head | None, request_id: str, status: int, size: int, started_ns: int) -> None:
+    def add(self, client: str, head: Asked | None, request_id: str, status: int, size: int, started_ns: int) -> None:
         """An answer of ``size`` bytes to a request that began to arrive at ``started_ns``. ``head`` is ``None`` where
         the request was not even one."""
         lines = self._lines
@@ -71,7 +82,40 @@ class AccessLog:
             self.dropped = 0
 
 
-def _line(client: str, head: Head | None, request_id: str, status: int, size: int, took_ns: int) -> str:
+class _AsgiHead(NamedTuple):
+    method: str
+    target: bytes
+
+
+class AnswerLog:
+    """An ASGI ``send`` that passes messages on, and logs the answer when it is over."""
+
+    def __init__(self, log: AccessLog, scope: Any, request_id: str, started_ns: int, send: Any) -> None:
+        self._log = log
+        self._scope = scope
+        self._id = request_id
+        self._started_ns = started_ns
+        self._send = send
+        self._status = self._size = 0
+
+    async def __call__(self, message: Any) -> None:
+        if message["type"] == "http.response.start":
+            self._status = message["status"]
+        elif message["type"] == "http.response.body":
+            self._size += len(message.get("body", b""))
+        await self._send(message)
+
+    def end(self) -> None:
+        """The answer is over, or will not go on."""
+        if self._status:
+            scope = self._scope
+            client, query = scope.get("client"), scope.get("query_string", b"")
+            target = (scope.get("raw_path") or scope["path"].encode("utf-8", "replace")) + (query and b"?" + query)
+            head = _AsgiHead(scope["method"], target)
+            self._log.add(client[0] if client else "", head, self._id, self._status, self._size, self._started_ns)
+
+
+def _line(client: str, head: Asked | None, request_id: str, status: int, size: int, took_ns: int) -> str:
     method, target = ("-", "-") if head is None else (head.method, printable(head.target.decode("latin-1")))
     if method == "HEAD" or status in _WITHOUT_BODY:
         size = 0

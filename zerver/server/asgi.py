@@ -23,6 +23,7 @@ from ..response import Response
 from ..routing import Match, MethodMismatch
 from ..site import AsgiApp, Mount, Site
 from ..trace.events import Trace
+from .access_log import AccessLog, AnswerLog
 from .asgi_response import send_response
 from .health import HEALTH_PATHS, health_answer
 from .lifespan import mounted_lifespan
@@ -58,6 +59,8 @@ class AsgiServer:
         """Finds the cache of the whole Node, where there is one."""
         self.scheduler: int | None = None
         """Which scheduler of a Node this is, if Zerver itself serves the app (0 without a Node)."""
+        self.access_log: AccessLog | None = None
+        """Of all requests, where the server has none."""
         self._services: dict[asyncio.AbstractEventLoop, Service] = {}
         self._keepers: dict[asyncio.AbstractEventLoop, AsyncGenerator[None, None]] = {}
         self._prefix = os.urandom(6).hex()
@@ -169,15 +172,27 @@ class AsgiServer:
 
     async def _http(self, scope: Any, receive: Any, send: Any) -> None:
         service = await self._service()
-        assert self._site is not None
         started_ns = service.engine.clock()
+        request_id = f"{self._prefix}{next(self._serial):06x}"
+        if self.access_log is None:
+            await self._answer(service, request_id, started_ns, scope, receive, send)
+            return
+        logged = AnswerLog(self.access_log, scope, request_id, started_ns, send)
+        try:
+            await self._answer(service, request_id, started_ns, scope, receive, logged)
+        finally:
+            logged.end()
+
+    async def _answer(
+        self, service: Service, request_id: str, started_ns: int, scope: Any, receive: Any, send: Any
+    ) -> None:
+        assert self._site is not None
         path = _route_path(scope)
         found = self._site.router.match(scope["method"], path)
         healthy = found is None and path in HEALTH_PATHS and service.config.observability.health
         if found is None and not healthy and (mount := self._mount(path)) is not None:
             await self.mounted[mount.path](_below(scope, mount, service), receive, send)
             return
-        request_id = f"{self._prefix}{next(self._serial):06x}"
         if type(found) is Match:
             limits = service.config.limits
             seconds = limits.deadline if found.endpoint.deadline is None else found.endpoint.deadline

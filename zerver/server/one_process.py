@@ -7,6 +7,7 @@ import contextlib
 import logging
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from ..config import Config
+from .access_log import AccessLog
 from .lifespan import AppLifespan
 from .listener import Listener
 from .log import announce
@@ -50,17 +52,22 @@ class _Uvicorn(uvicorn.Server):
         # Of others, headers such as X-Forwarded-For are anybody's to write.
         settings = uvicorn.Config(
             app, loop="uvloop", http="httptools", interface="asgi3", lifespan="off", workers=1, log_config=None,
-            access_log=config.observability.access_log, server_header=False,
+            access_log=False, server_header=False,
             proxy_headers=bool(server.trusted_proxies), forwarded_allow_ips=server.trusted_proxies,
             ssl_certfile=server.tls_cert, ssl_keyfile=server.tls_key,
         )  # fmt: skip
         settings.timeout_graceful_shutdown = server.grace  # type: ignore[assignment]  # asyncio takes any number
         super().__init__(settings)
+        self._app = app
+        self._access_log = config.observability.access_log
         self._lifespan = AppLifespan(app)
         self._address = listener.address
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start the app, then accept. A signal meanwhile ends the start."""
+        if self._access_log:
+            call_later = asyncio.get_running_loop().call_later
+            self._app._server().access_log = AccessLog(call_later, time.monotonic_ns)
         starting = asyncio.ensure_future(self._lifespan.start())
         while not starting.done() and not self.should_exit:
             await asyncio.wait((starting,), timeout=0.1)  # signals only set should_exit
@@ -79,7 +86,12 @@ class _Uvicorn(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Let requests finish, then stop the app."""
         await super().shutdown(sockets)
-        await self._lifespan.stop()
+        try:
+            await self._lifespan.stop()
+        finally:
+            log = self._app._server().access_log
+            if log is not None:
+                log.close()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
