@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import io
+import json
 import logging
 import re
 import socket
@@ -27,7 +28,7 @@ from zerver.cli.target import TargetError, load_app
 from zerver.config import ServerConfig
 from zerver.server.app_traceback import app_traceback, first_app_line
 from zerver.server.listener import ListenError, open_listener
-from zerver.server.log import LineFormatter, printable
+from zerver.server.log import JsonFormatter, LineFormatter, Lines, printable
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -577,7 +578,7 @@ def test_the_socket_of_a_server_that_came_after_is_not_removed(tmp_path: Path) -
 # The log
 
 
-def record(message: str, *arguments: object, failure: BaseException | None = None) -> logging.LogRecord:
+def record(message: object, *arguments: object, failure: BaseException | None = None) -> logging.LogRecord:
     exc_info = (type(failure), failure, failure.__traceback__) if failure else None
     return logging.LogRecord("zerver", logging.INFO, "", 0, message, arguments, exc_info)
 
@@ -617,6 +618,39 @@ def test_what_does_not_print_is_shown_as_its_escape() -> None:
     assert printable("a\r\n\t\x00\x1b[31m\x7f\x9b\u202e\u2028\ud800 é") == (
         r"a\r\n\t\x00\x1b[31m\x7f\x9b\u202e\u2028\ud800 é"
     )
+
+
+@given(st.text(st.characters(), max_size=30))
+def test_a_record_as_json_is_one_object_on_one_line(text: str) -> None:
+    line = JsonFormatter().format(record("%s|", text))
+    assert line.isascii()
+    assert line.isprintable()
+    found = json.loads(line)
+    assert found["message"] == (text + "|").rstrip()
+    assert found["level"] == "INFO"
+    assert "request_id" not in found
+
+
+def test_json_has_the_id_of_the_request_and_the_traceback() -> None:
+    try:
+        raise ValueError("no")
+    except ValueError as problem:
+        text = JsonFormatter().format(record("request %s: %s", "id1", "it failed", failure=problem))
+    found = json.loads(text)
+    assert (found["request_id"], found["message"]) == ("id1", "request id1: it failed")
+    assert found["exception"].endswith("ValueError: no")
+    assert found["time"].endswith("+00:00")
+
+
+def test_a_line_of_the_access_log_is_an_object_of_its_parts() -> None:
+    lines = Lines(["client=- method=GET target=/a?b=c=d status=200 bytes=5 ms=0.125 id=id1", "something else"])
+    one, other = (json.loads(line) for line in JsonFormatter().format(record(lines)).splitlines())
+    del one["time"], one["level"], one["logger"]
+    assert one == {
+        "client": "-", "method": "GET", "target": "/a?b=c=d", "status": 200, "bytes": 5, "ms": 0.125,
+        "request_id": "id1",
+    }  # fmt: skip
+    assert other["message"] == "something else"
 
 
 # The page about it

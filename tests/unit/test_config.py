@@ -141,6 +141,7 @@ def test_every_setting_can_be_set_by_a_variable(path: str) -> None:
     else:
         others: dict[str, object] = {
             "server.log_level": "debug",
+            "server.log_format": "json",
             "effects.kv": "sqlite:///k.db",
             "effects.cache": "redis://c",
             "reactor.continuation_pool.mode": "pool",
@@ -396,7 +397,10 @@ WHOLE = "must be a whole number from"
 MISTAKES = [
     # unknown keys
     ({"sever": {}}, 'sever = {...}: unknown key, did you mean "server"? Allowed: effects, limits, observability, '),
-    ({"server": {"prot": 80}}, 'server.prot = 80: unknown key, did you mean "port"? Allowed: grace, host, log_level, '),
+    (
+        {"server": {"prot": 80}},
+        'server.prot = 80: unknown key, did you mean "port"? Allowed: grace, host, log_format, ',
+    ),
     ({"server": {"": 1}}, 'server[""] = 1: unknown key. Allowed: '),
     ({"server": {"Port": 1}}, 'server.Port = 1: unknown key, did you mean "port"?'),
     ({"server": {"a\nb": "c\nd"}}, 'server["a\\nb"] = "c\\nd": unknown key'),

@@ -92,7 +92,7 @@ def flags(
 def configured(path: str | None, given: dict[str, Any]) -> Config:
     """The settings, and logging as they say."""
     settings = load_config(path, overrides=given)
-    configure_logging(settings.server.log_level)
+    configure_logging(settings.server.log_level, settings.server.log_format)
     return settings
 
 

@@ -70,6 +70,7 @@ class ServerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     uds: SocketPath | None = None
     grace: SecondsOrZero = 10.0
     log_level: Literal["critical", "error", "warning", "info", "debug"] = "info"
+    log_format: Literal["line", "json"] = "line"
     tls_cert: Text | None = None
     tls_key: Text | None = None
     trusted_proxies: list[Text] = []

@@ -1,14 +1,17 @@
-"""The log of a server that runs by itself: one plain line for each record, on standard error.
+"""The log of a server that runs by itself: a line for each record, plain or JSON, on standard error.
 
 Only the command line sets this up. A program that calls ``Server.listen()`` has a logging set-up of its own, or none.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
+from datetime import UTC, datetime
+from typing import Any
 
-__all__ = ["LineFormatter", "Lines", "announce", "configure_logging", "printable"]
+__all__ = ["JsonFormatter", "LineFormatter", "Lines", "announce", "configure_logging", "printable"]
 
 
 def printable(text: str) -> str:
@@ -58,13 +61,54 @@ def _indented(text: str) -> list[str]:
     return [f"    {printable(line)}" for line in text.split("\n")]
 
 
-def configure_logging(level: str) -> None:
-    """Log every record from ``level`` on (a name such as ``info``), in place of what was set up before.
+class JsonFormatter(logging.Formatter):
+    """A JSON object on a line for each record: ``time`` (RFC 3339), ``level``, ``logger``, ``message``, and where there
+    is one, ``request_id`` and ``exception``. A line of the access log has its parts instead of a message."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The text of one record, without the line end."""
+        at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        start = {"time": at, "level": record.levelname, "logger": record.name}
+        if isinstance(record.msg, Lines):
+            return "\n".join([_json(start | _parts(line)) for line in record.msg])
+        found = {**start, "message": record.getMessage().rstrip()}
+        if isinstance(record.msg, str) and record.msg.startswith(_OF_REQUEST) and isinstance(record.args, tuple):
+            found["request_id"] = str(record.args[0])
+        if record.exc_info:
+            found["exception"] = self.formatException(record.exc_info)
+        if record.stack_info:
+            found["stack"] = record.stack_info
+        return _json(found)
+
+
+_OF_REQUEST = "request %s: "  # how every record begins that is about one
+_WORDS = ("client", "method", "target", "id")  # the other parts of a line of the access log are numbers
+
+
+def _parts(line: str) -> dict[str, object]:
+    found: dict[str, object] = {}
+    for part in line.split(" "):
+        name, equals, value = part.partition("=")
+        if not equals:
+            return {"message": line}
+        found["request_id" if name == "id" else name] = (
+            value if name in _WORDS else int(value) if value.isdecimal() else float(value)
+        )
+    return found
+
+
+def _json(found: dict[str, Any]) -> str:
+    return json.dumps(found, ensure_ascii=True, separators=(",", ":"))
+
+
+def configure_logging(level: str, form: str = "line") -> None:
+    """Log every record from ``level`` on (a name such as ``info``), in place of what was set up before; as ``line`` or
+    as ``json``.
 
     uvicorn's reports of its own progress are left out, except at ``debug``: the server says itself where it listens.
     """
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(LineFormatter())
+    handler.setFormatter(JsonFormatter() if form == "json" else LineFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.getLogger("uvicorn.error").setLevel(logging.NOTSET if level == "debug" else logging.WARNING)
 
