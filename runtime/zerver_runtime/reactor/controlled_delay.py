@@ -1,20 +1,21 @@
 """How much work may wait to begin, and for how long, before turning it away is better than doing it late? Pure.
 
-A queue that is now and then long is a buffer at work. One that is never empty is a standing queue: everything in it
-only arrives late. So what waits may wait `INTERVAL` as long as the queue was empty within the last `INTERVAL`, and
-`TARGET` otherwise. The rule, and its numbers, are those of Maurer, "Fail at Scale" (ACM Queue 13-8, 2015), made after
-Nichols and Jacobson's CoDel (RFC 8289).
+A queue that is now and then long is a buffer at work. One that is never empty is a standing queue: what comes from now
+on only arrives late. So while a queue was empty within the last `INTERVAL`, any number may wait; a standing one takes
+`LEAST`, or as many as are begun in two `TARGET`. And nobody waits for more than `INTERVAL`. That there is such a rule,
+and its interval, is from Maurer, "Fail at Scale" (ACM Queue 13-8, 2015), made after Nichols and Jacobson's CoDel
+(RFC 8289).
 
-That its head has not waited for long does not count as empty, and neither does a queue that is empty right after
-something was turned away: both come of turning away, and the queue would grow for another `INTERVAL`, over and over.
+The bound is one of length, where theirs is one of time, for the sake of clients that ask again when they have their
+answer: a few dozen of them keep the queue of a busy server standing, and are no overload, as it grows no longer.
 
-A standing queue takes as many as are begun in half a `TARGET`. More would be turned away in the end, which costs twice
-as much as to do it at once.
+That a queue is empty right after something was turned away does not count: it comes of turning away, and the queue
+would grow for another `INTERVAL`, over and over.
 """
 
 from __future__ import annotations
 
-__all__ = ["INTERVAL", "TARGET", "ControlledDelay"]
+__all__ = ["INTERVAL", "LEAST", "TARGET", "ControlledDelay"]
 
 INTERVAL = 100_000_000
 TARGET = 5_000_000
@@ -23,7 +24,8 @@ TARGET = 5_000_000
 # In which what is begun is counted: in one of TARGET there may be one long task and nothing else. And an overload turns
 # something away in each, where one that is over does so now and then.
 _WINDOW = 4 * TARGET
-_LEAST = 4  # may wait in any case: where each takes long, the count says little
+LEAST = 64
+"""So many may wait in any case."""
 
 
 class ControlledDelay:
@@ -37,7 +39,7 @@ class ControlledDelay:
         self._since = now
         self.begun = 0
         """Since then; what did not have to wait is for the queue's owner to count."""
-        self._room = _LEAST
+        self._room = LEAST
 
     def empty(self, now: int) -> None:
         """The queue is empty, or was until now."""
@@ -55,9 +57,9 @@ class ControlledDelay:
         """Whether what waits at the queue's head, and has waited so long, had better be turned away. It is begun if
         not."""
         if now - self._since >= _WINDOW:
-            self._room = max(_LEAST, self.begun * TARGET // (2 * (now - self._since)))
+            self._room = max(LEAST, 2 * self.begun * TARGET // (now - self._since))
             self._since, self.begun = now, 0
-        if waited >= (TARGET if now - self._empty_at >= INTERVAL else INTERVAL):
+        if waited >= INTERVAL:
             self._turned_away_at = now
             return True
         self.begun += 1
