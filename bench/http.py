@@ -27,8 +27,8 @@ __all__ = ["BENCHMARK", "cpu_seconds"]
 _PATH = "/todos/42"
 _BODY = b'{"id":"42","ok":true}'
 _CONNECTIONS = 64
-_SECONDS = 2
-_ROUNDS = 1
+_SECONDS = 3
+_ROUNDS = 5
 _SERVER_CPU, _CLIENT_CPU = "0", "1"
 
 _NGINX = """daemon off; worker_processes 1; pid {folder}/pid; error_log /dev/null; events {{ worker_connections 4096; }}
