@@ -73,6 +73,8 @@ _CHAINED = {
 class Recorder:
     """A trace that keeps every request that has ended, with its events: those that come later, too."""
 
+    least_ns = -1
+
     def __init__(self) -> None:
         self.ended: list[Execution] = []
 

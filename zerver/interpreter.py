@@ -468,10 +468,17 @@ def _close(run: Execution, actions: _Actions) -> None:
             actions.append(ReportBug(f"on_exit callback {name} failed", problem))
     trace = run.around.trace
     if trace is not None:
-        run.ended_ns = run.around.clock()
+        run.ended_ns = now = run.around.clock()
         if run.events is not None:
             run.events.append(None)
-        trace.end(run)
+        response = run.response
+        if (
+            now - run.state.started_ns > trace.least_ns
+            or run.failure is not None
+            or response is None
+            or response.status >= 500
+        ):
+            trace.end(run)
 
 
 def _trace(

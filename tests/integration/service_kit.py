@@ -32,6 +32,8 @@ __all__ = ["Asked", "Recorder", "Rig", "Stuck", "running"]
 class Recorder:
     """A trace: the events of all requests of a rig, over or not."""
 
+    least_ns = -1
+
     def __init__(self) -> None:
         self.runs: list[Execution] = []
 

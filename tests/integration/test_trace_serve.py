@@ -133,7 +133,7 @@ def test_what_is_kept_at_the_end_is_written_at_the_stop(folder: Path, zerver: St
 
 
 def test_slow_asked_and_sampled_requests_are_kept_by_all_schedulers(folder: Path, zerver: Start) -> None:
-    env = {"ZERVER_TRACE__SLOW_MS": "20"}
+    env = {"ZERVER_TRACE__SLOW_MS": "20", "ZERVER_TRACE__TRUSTED": '["127.0.0.1"]'}
     server = zerver("serve", "app:app", "--port", "0", "--schedulers", "2", env=env)
     port = server.port()
     asked = [ask(port, "/slow")[1] for _ in range(6)]

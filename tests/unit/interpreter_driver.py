@@ -226,6 +226,8 @@ class Driver:
 
     # The trace
 
+    least_ns = -1
+
     @property
     def events(self) -> list[Event]:
         """Those so far, in causal order."""

@@ -69,15 +69,16 @@ class Sink:
 class Rig:
     """A recorder whose loop is called by hand."""
 
-    def __init__(self, *, sample: int = 0, slow_ms: float | None = None) -> None:
+    def __init__(self, *, sample: int = 0, slow_ms: float | None = None, trusts: bool = False) -> None:
         self.sink = Sink()
+        self.seen = 0
         self.timers: list[Callable[[], object]] = []
         self.recorder = TailRecorder(
             self.sink,
             Recording(Redaction(), bodies=True, engine="test"),
             sample=sample,
             slow_ns=None if slow_ms is None else int(slow_ms * MS),
-            trusts=lambda address: address == HOME,
+            trusts=(lambda address: address == HOME) if trusts else None,
             soon=lambda callback: callback(),
             call_later=self._call_later,
         )
@@ -91,8 +92,12 @@ class Rig:
         driver.start()
         driver.pass_time(took_ms / 1000)
         driver.close()
-        driver.run.route = "GET /x"
-        self.recorder.end(driver.run)
+        run = driver.run
+        run.route = "GET /x"
+        # As the interpreter does, when it has such a trace.
+        if run.failure or run.response.status >= 500 or took_ms * MS > self.recorder.least_ns:  # type: ignore[union-attr]
+            self.seen += 1
+            self.recorder.end(run)
 
     def turn(self) -> None:
         """Until no timer is left."""
@@ -152,8 +157,9 @@ def test_slow_is_what_takes_longer_than_nearly_all_of_its_route() -> None:
     assert rig.kept == [], "nothing is known of the route"
     for number in range(3_000):
         rig.ask(took_ms=10 + number % 7)
+        rig.turn()
     usual = len(rig.kept)
-    assert usual < 60
+    assert usual < 30, "while it settles"
     rig.ask(took_ms=10)
     assert len(rig.kept) == usual
     rig.ask(took_ms=60)
@@ -161,16 +167,38 @@ def test_slow_is_what_takes_longer_than_nearly_all_of_its_route() -> None:
     assert set(rig.kept) <= {"slow"}
 
 
-def test_a_client_asks_for_a_trace_only_where_it_is_trusted() -> None:
+def test_a_quick_request_is_seen_only_now_and_then() -> None:
     rig = Rig()
+    for _ in range(10):
+        rig.ask()
+    assert rig.seen == 1
+    rig.turn()
+    for _ in range(10):
+        rig.ask()
+    assert rig.seen == 2
+    rig = Rig(slow_ms=5)
+    rig.ask()
+    rig.ask(took_ms=6)
+    assert rig.seen == 1
+    rig = Rig(sample=10)
+    for _ in range(10):
+        rig.ask()
+    assert rig.seen == 10
+
+
+def test_a_client_asks_for_a_trace_only_where_it_is_trusted() -> None:
+    rig = Rig(trusts=True)
     rig.ask(asks=True, client=ABROAD)
     assert rig.kept == []
     rig.ask(asks=True, client=HOME)
     assert rig.kept == ["asked"]
+    rig = Rig()
+    rig.ask(asks=True, client=HOME)
+    assert rig.kept == [], "no one is, by default"
 
 
 def test_error_wins_over_slow_and_that_over_asked_for() -> None:
-    rig = Rig(slow_ms=1, sample=1)
+    rig = Rig(slow_ms=1, sample=1, trusts=True)
     rig.ask(raises, took_ms=5, asks=True)
     rig.ask(took_ms=5, asks=True)
     rig.ask(asks=True)
@@ -179,12 +207,24 @@ def test_error_wins_over_slow_and_that_over_asked_for() -> None:
 
 
 @pytest.mark.parametrize("sample", [1, 3, 32, 100])
-def test_one_in_so_many_is_sampled(sample: int) -> None:
-    rig = Rig(sample=sample)
-    for _ in range(sample * 20):
+@pytest.mark.parametrize("counted", [False, True])
+@pytest.mark.parametrize("slow_ms", [None, 100.0])
+def test_one_in_so_many_is_sampled(sample: int, counted: bool, slow_ms: float | None) -> None:
+    rig = Rig(sample=sample, slow_ms=slow_ms)
+    asked = 0
+    if counted:
+        rig.recorder.requests = lambda: asked
+    for _ in range(sample * 20 + 1):
+        asked += 1
         rig.ask()
-        rig.turn()
-    assert 19 <= len(rig.kept) <= 20
+        if asked % 10 == 0:
+            rig.turn()
+    assert set(rig.kept) == {"sampled"}
+    if counted:  # what came since the last look has not been counted yet
+        assert -10 / sample - 1 <= len(rig.kept) - asked / sample <= 0
+        assert rig.seen <= asked / 10 + len(rig.kept) + 1
+    else:
+        assert len(rig.kept) == asked // sample
 
 
 def test_what_is_kept_is_encoded_by_a_timer_and_no_more_at_once_than_a_few() -> None:
@@ -192,7 +232,7 @@ def test_what_is_kept_is_encoded_by_a_timer_and_no_more_at_once_than_a_few() -> 
     for _ in range(10):
         rig.ask(raises)
     assert rig.sink.rows == []
-    assert len(rig.timers) == 1
+    assert len(rig.timers) == 2, "one of them has times looked at"
     rig.timers.pop()()
     assert len(rig.sink.rows) == 4
     rig.turn()

@@ -312,7 +312,7 @@ class TraceConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     max_days: Annotated[float, Meta(gt=0, le=3_650)] = 7.0
     sample: CountOrZero = 0
     slow_ms: Annotated[float, Meta(gt=0, le=86_400_000)] | None = None
-    trusted: list[Text] = field(default_factory=lambda: ["127.0.0.1", "::1"])
+    trusted: list[Text] = []
     bodies: bool = True
     redact: list[Text] = []
 

@@ -94,6 +94,11 @@ class HttpServer:
         self._ticking: Handle | None = None
         self._tick()
 
+    @property
+    def requests(self) -> int:
+        """So far."""
+        return int(self._serial.__reduce__()[1][0]) - 1  # what it would give next
+
     def request_id(self) -> str:
         """A new one; unique among all processes."""
         return f"{self._prefix}{next(self._serial):06x}"

@@ -18,6 +18,7 @@ from zerver_runtime.scheduler_process import ApplicationFailed, SchedulerContext
 from ..cache_actor import CACHE
 from ..config import Config, LimitsConfig
 from ..error import ZerverError
+from ..trace.recorder import TailRecorder
 from ..wire import Limits
 from .access_log import AccessLog
 from .client_address import ClientAddress
@@ -97,6 +98,9 @@ class _Serving:
             health=config.observability.health,
             call_later=timers.call_later,
         )
+        recorder = asgi.service.trace
+        if isinstance(recorder, TailRecorder):
+            recorder.requests = lambda: http.requests
         if asgi.mounted:
             from .websocket import WebSockets
 

@@ -36,7 +36,7 @@ def tail_recorder(config: Config, loop: asyncio.AbstractEventLoop, scheduler: in
         recording,
         sample=trace.sample,
         slow_ns=None if trace.slow_ms is None else int(trace.slow_ms * 1e6),
-        trusts=ClientAddress(trace.trusted).trusts,
+        trusts=ClientAddress(trace.trusted).trusts if trace.trusted else None,
         soon=loop.call_soon_threadsafe,
         call_later=loop.call_later,
     )

@@ -81,7 +81,13 @@ QUICK_NS = 50_000
 
 
 class Trace(Protocol):
-    """Is told of each request that is over. On the hot path: it must be cheap and must not raise."""
+    """Is told of requests that are over. On the hot path: it must be cheap and must not raise."""
+
+    @property
+    def least_ns(self) -> int:
+        """A request that took no longer, did not fail and was not answered with 5xx is not told of; -1: all are. It may
+        change at any time."""
+        ...
 
     def end(self, run: Execution, /) -> None:
         """It is over: ``RequestEnd`` is the last of its events so far. Effects that go on in the background may yet add

@@ -32,7 +32,7 @@ _log = logging.getLogger("zerver.trace")
 _QUEUE = 256  # traces that wait; each refers to all of its request
 _EVERY = 0.25  # seconds between two batches
 _BATCH = 4  # traces that are encoded in one turn of the loop: less than a millisecond
-_LOOK = 32  # one in so many requests tells of the times of its route
+_LOOK = 0.02  # seconds after which another request tells of the times of its route
 _NEVER = 1 << 62
 
 
@@ -60,8 +60,8 @@ class TailRecorder:
     """A :class:`~zerver.trace.events.Trace` of one loop.
 
     ``sample``: keep one in so many, whatever they are; 0 is none. ``slow_ns``: what takes longer is slow; ``None``
-    takes it from each route's own times. ``trusts``: whether a client's address may ask for traces. ``soon`` is the
-    loop's ``call_soon_threadsafe``.
+    takes it from each route's own times. ``trusts``: whether a client's address may ask for traces; ``None``: no
+    one may. ``soon`` is the loop's ``call_soon_threadsafe``.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class TailRecorder:
         *,
         sample: int,
         slow_ns: int | None,
-        trusts: Callable[[str], bool],
+        trusts: Callable[[str], bool] | None,
         soon: Callable[[Callable[[], object]], object],
         call_later: CallLater,
     ) -> None:
@@ -79,13 +79,19 @@ class TailRecorder:
         self._recording = recording
         self._sample = sample
         self._slow_ns = slow_ns
-        self._least_ns = LEAST_NS if slow_ns is None else slow_ns
         self._trusts = trusts
         self._soon = soon
         self._call_later = call_later
-        self._look = min(_LOOK, sample) if sample else _LOOK
-        self._turn = self._look
-        self._owed = 0  # requests since the last sample
+        self.requests: Callable[[], int] | None = None
+        """How many requests there were so far. Without it each has to be seen, where some are to be sampled."""
+        self._seen = 0  # of those
+        self._owed = 0  # requests of which no sample was taken
+        self._samples = 0  # that are to be taken of the next requests
+        self._looks = slow_ns is None or sample > 0  # at the next request, whatever becomes of it
+        self._least_ns = LEAST_NS if slow_ns is None else slow_ns
+        self.least_ns = -1 if self._looks or trusts is not None else self._least_ns
+        """See :class:`~zerver.trace.events.Trace`. All are seen where any may ask; else slow ones, and now and then one
+        that is not, for samples and to know the times of its route."""
         self._routes: dict[str, RouteTimes] = {}
         self._queue: deque[tuple[Execution, Why]] = deque()
         self._armed = False
@@ -96,17 +102,21 @@ class TailRecorder:
 
     def end(self, run: Execution, /) -> None:
         """See :class:`~zerver.trace.events.Trace`."""
-        state, response = run.state, run.response
-        self._turn = turn = self._turn - 1
-        if (
-            run.ended_ns - state.started_ns > self._least_ns
-            or turn <= 0
-            or response is None
-            or response.status >= 500
-            or run.failure is not None
-            or ASKED in state.request.headers
-        ):
-            self._consider(run)
+        took, request = run.ended_ns - run.state.started_ns, run.state.request
+        slow = took > (self._bound_ns(run.route, took) if self._slow_ns is None else self._slow_ns)
+        sampled = self._sample > 0 and self._takes_sample()
+        if self._looks:
+            self._looks = False
+            self._on_loop(self._look_later)
+        self.least_ns = -1 if self._trusts is not None or self._counts_each or self._samples else self._least_ns
+        if is_fault(run):
+            self._keep(run, "error")
+        elif slow:
+            self._keep(run, "slow")
+        elif self._trusts is not None and ASKED in request.headers and self._trusts(request.client_ip):
+            self._keep(run, "asked")
+        elif sampled:
+            self._keep(run, "sampled")
 
     def statistics(self) -> RecorderStatistics:
         return RecorderStatistics(dict(self._kept), self._dropped, len(self._queue))
@@ -118,38 +128,36 @@ class TailRecorder:
             self._hand_over(_QUEUE)
         await self._sink.close()
 
-    def _consider(self, run: Execution) -> None:
-        took = run.ended_ns - run.state.started_ns
-        slow = took > self._bound_ns(run.route)
-        sampled = self._turn <= 0 and self._count(run.route, took)
-        if is_fault(run):
-            self._keep(run, "error")
-        elif slow:
-            self._keep(run, "slow")
-        elif ASKED in run.state.request.headers and self._trusts(run.state.request.client_ip):
-            self._keep(run, "asked")
-        elif sampled:
-            self._keep(run, "sampled")
-
-    def _bound_ns(self, route: str) -> int:
-        if self._slow_ns is not None:
-            return self._slow_ns
+    def _bound_ns(self, route: str, took: int) -> int:
+        """Of what this route takes usually, as it was known before this one."""
         times = self._routes.get(route)
-        return times.bound_ns if times is not None and times.known else _NEVER
-
-    def _count(self, route: str, took: int) -> bool:
-        """One of those requests that stand for all. Whether it is to be kept as a sample."""
-        self._turn = self._look
-        if self._slow_ns is None:
-            times = self._routes.get(route)
-            if times is None:
-                times = self._routes[route] = RouteTimes()
+        if times is None:
+            times = self._routes[route] = RouteTimes()
+        bound = times.bound_ns if times.known else _NEVER
+        if self._looks or not times.known:
             times.add(took)
-        self._owed += self._look
-        if not self._sample or self._owed < self._sample:
+        return bound
+
+    @property
+    def _counts_each(self) -> bool:
+        return self._sample > 0 and self.requests is None
+
+    def _takes_sample(self) -> bool:
+        if self._looks or self.requests is None:
+            seen = self._seen + 1 if self.requests is None else self.requests()
+            more, self._owed = divmod(self._owed + seen - self._seen, self._sample)
+            self._seen, self._samples = seen, self._samples + more
+        if not self._samples:
             return False
-        self._owed -= self._sample
+        self._samples -= 1
         return True
+
+    def _look_later(self) -> None:
+        self._call_later(_LOOK, self._look)
+
+    def _look(self) -> None:
+        self._looks = True
+        self.least_ns = -1
 
     def _keep(self, run: Execution, why: Why) -> None:
         if self._closed or len(self._queue) >= _QUEUE:
@@ -158,13 +166,16 @@ class TailRecorder:
         self._kept[why] += 1
         self._queue.append((run, why))
         if not self._armed:
-            self._armed = True
-            try:
-                self._soon(self._arm)
-            except RuntimeError:  # the loop is closed: close() came before, or never will
-                self._armed = False
+            self._armed = self._on_loop(self._flush_later)
 
-    def _arm(self) -> None:
+    def _on_loop(self, callback: Callable[[], object]) -> bool:
+        try:
+            self._soon(callback)
+        except RuntimeError:  # the loop is closed: close() came before, or never will
+            return False
+        return True
+
+    def _flush_later(self) -> None:
         self._call_later(_EVERY, self._flush)
 
     def _flush(self) -> None:

@@ -28,23 +28,26 @@ class RouteTimes:
     are above. That takes one number, and follows a route that becomes faster or slower.
     """
 
-    __slots__ = ("_seen", "bound_ns")
+    __slots__ = ("_first", "bound_ns")
 
     def __init__(self) -> None:
-        self._seen = 0
+        self._first: list[int] | None = []
         self.bound_ns = LEAST_NS
         """What takes longer is slow, once :attr:`known`."""
 
     @property
     def known(self) -> bool:
         """Whether enough times were seen."""
-        return self._seen >= _FIRST
+        return self._first is None
 
     def add(self, took_ns: int) -> None:
         """One more time."""
-        if self._seen < _FIRST:
-            self._seen += 1
-            self.bound_ns = max(self.bound_ns, took_ns)
+        if self._first is not None:
+            self._first.append(took_ns)
+            if len(self._first) == _FIRST:
+                # Not the longest ones: what is too high falls slowly, and what is too low rises fast.
+                self.bound_ns = max(sorted(self._first)[-_FIRST // 8], LEAST_NS)
+                self._first = None
         elif took_ns > self.bound_ns:
             self.bound_ns = int(self.bound_ns * (1 + _STEP))
         else:
