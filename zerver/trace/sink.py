@@ -34,7 +34,7 @@ class StoreSink:
     def __init__(self, make: Callable[[], TraceStore]) -> None:
         self._make = make
         self._store: TraceStore | None = None  # of the thread
-        self._pool = ThreadPool(1, _BATCHES, name="zerver-trace", ending=self._end)
+        self._pool = ThreadPool(1, _BATCHES + 1, name="zerver-trace", ending=self._end)
         self._failing = False
         self._lost = 0
 
@@ -45,6 +45,8 @@ class StoreSink:
 
     def write(self, rows: Sequence[Row], /) -> bool:
         """See :class:`~zerver.trace.recorder.Sink`."""
+        if self._pool.statistics().queued >= _BATCHES:  # one more place is for close()
+            return False
         return self._pool.submit(lambda: self._write(rows)) is not None
 
     async def close(self) -> None:
