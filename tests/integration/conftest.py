@@ -144,6 +144,7 @@ def no_leaks(_baseline: None) -> Iterator[None]:
     assert not tasks, f"tasks are left: {tasks}"
     opened = eventually(lambda: {what for fd, what in open_files().items() if files.get(fd) != what})
     assert not opened, f"files are left open: {opened}"
+    gc.freeze()  # what is left is there for good: the next test need not look through it
 
 
 @pytest.fixture(scope="session")

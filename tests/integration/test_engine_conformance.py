@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, get_args
 
 import pytest
@@ -15,6 +16,7 @@ from scripted import Script
 
 from zerver import App, Effect, ErrorKind, Request, Response
 from zerver.config import load
+from zerver.engine.blocking import Exchange
 from zerver.pipeline import Pipeline
 from zerver.server.service import Service
 from zerver.step import compile_step
@@ -29,6 +31,21 @@ async def test_row(row: Row) -> None:
         hold_against(row, one)
     for one in played[1:]:
         compare(played[0], one)
+
+
+async def test_what_settles_when_the_thread_of_a_blocking_request_has_ended_is_late(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    on_loop = Exchange._on_loop
+
+    def hand_over(exchange: Exchange, callback: Callable[..., object], *arguments: Any) -> None:
+        if callback == exchange._cancel:  # first the effect settles, by its own view of the deadline
+            exchange._inbox.put(exchange._inbox.get(timeout=PATIENCE))
+        on_loop(exchange, callback, *arguments)
+
+    monkeypatch.setattr(Exchange, "_on_loop", hand_over)
+    (row,) = [one for one in TABLE if one.name.startswith("past the deadline a request that waits is 504")]
+    hold_against(row, await play(row, "blocking"))
 
 
 def test_every_row_has_a_name_of_its_own() -> None:

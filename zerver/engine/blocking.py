@@ -235,6 +235,8 @@ class Exchange:
         if self._timer is not None:
             self._timer.cancel()
         self._timer = self._job = None  # they refer back to this
+        while not self._inbox.empty():  # what came after the thread had looked for the last time
+            self._late(self._inbox.get_nowait())
         self._give(response)
         if self._closed:
             self._run_exits()
@@ -290,10 +292,14 @@ class Exchange:
             now = self._engine.clock()
             self.run.tell((EventKind.ContinuationEnqueued, now, "", event.need, event.effect, None))
         if self._answer is None:
-            advance(self.run, event)  # late: traced and counted
+            self._late(event)
             self._next_in_background()
         else:
             self._inbox.put(event)
+
+    def _late(self, event: Input) -> None:
+        """Have it traced and counted: the request has its end."""
+        advance(self.run, event)
 
     def _cancel(self, need: int, index: int) -> None:
         ticket = self._tickets.pop((need, index), None)
