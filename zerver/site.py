@@ -52,3 +52,10 @@ class Site(msgspec.Struct, frozen=True):
     """What the checks at the start found that keeps nothing from starting."""
     actors: Mapping[str, HostedActor] = {}
     """By name."""
+
+    def mount_of(self, path: str) -> Mount | None:
+        """The mount that a path is below, if any."""
+        for mount in self.mounts:
+            if path == mount.path or path.startswith(mount.path + "/"):
+                return mount
+        return None

@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
-import os
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AsyncExitStack
 from typing import Any
-
-from zerver_runtime.reactor.compute_pool import ComputePool
-from zerver_runtime.reactor.compute_pool import Observe as ComputeObserver
-from zerver_runtime.scheduler import Scheduler
 
 from ..config import Config
 from ..effect import Effect
@@ -20,14 +14,15 @@ from ..error import AppError, Error, ErrorKind
 from ..pipeline import Pipeline
 from ..request import Request
 from ..response import Response
-from ..routing import Match, MethodMismatch
+from ..routing import Match
 from ..site import AsgiApp, Mount, Site
 from ..trace.events import Trace
 from .access_log import AccessLog, AnswerLog
 from .asgi_response import send_response
 from .health import HEALTH_PATHS, health_answer
 from .lifespan import mounted_lifespan
-from .service import Service
+from .service import Host, Service
+from .without_route import answer_without_route
 
 __all__ = ["AsgiServer"]
 
@@ -47,24 +42,14 @@ class AsgiServer:
         self._trace = trace
         # The loops may be those of several threads.
         self._site: Site | None = None
-        self.warns = True
-        """Whether to log what the app's checks warn of."""
         self.mounted: dict[str, AsgiApp] = {}
         """The apps of the mounts, by path, once the first service is there."""
-        self.make_compute_pool: Callable[[ComputeObserver], ComputePool] | None = None
-        """Gives the worker processes of the service, where there are some already."""
-        self.stage: Scheduler | None = None
-        """Finds the app's actors, where a Node keeps them."""
-        self.shared_cache: Scheduler | None = None
-        """Finds the cache of the whole Node, where there is one."""
-        self.scheduler: int | None = None
-        """Which scheduler of a Node this is, if Zerver itself serves the app (0 without a Node)."""
+        self.host = Host()
+        """What the process gives each service."""
         self.access_log: AccessLog | None = None
         """Of all requests, where the server has none."""
         self._services: dict[asyncio.AbstractEventLoop, Service] = {}
         self._keepers: dict[asyncio.AbstractEventLoop, AsyncGenerator[None, None]] = {}
-        self._prefix = os.urandom(6).hex()
-        self._serial = itertools.count(1)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         kind = scope["type"]
@@ -114,19 +99,18 @@ class AsgiServer:
                 left.abandon()
         if self._site is None:
             self._site = self._freeze()
-            for warning in self._site.warnings if self.warns else ():
+            for warning in self._site.warnings if not self.host.scheduler else ():  # once is enough for a Node
                 _log.warning("%s", warning)
             self.mounted = {mount.path: _answering(mount.app) for mount in self._site.mounts}
         loop = asyncio.get_running_loop()
         config = self._configure()
         trace = self._trace
-        if trace is None and (self.scheduler is not None if config.trace.enabled is None else config.trace.enabled):
+        scheduler = self.host.scheduler
+        if trace is None and (scheduler is not None if config.trace.enabled is None else config.trace.enabled):
             from .tracing import tail_recorder
 
-            trace = tail_recorder(config, loop, self.scheduler or 0)
-        service = self._services[loop] = Service(
-            self._site, config, loop, trace, self.make_compute_pool, self.stage, self.shared_cache
-        )
+            trace = tail_recorder(config, loop, scheduler or 0)
+        service = self._services[loop] = Service(self._site, config, loop, trace, self.host)
         return service
 
     async def _keep(self, service: Service) -> AsyncGenerator[None, None]:
@@ -173,7 +157,7 @@ class AsgiServer:
     async def _http(self, scope: Any, receive: Any, send: Any) -> None:
         service = await self._service()
         started_ns = service.engine.clock()
-        request_id = f"{self._prefix}{next(self._serial):06x}"
+        request_id = service.request_id()
         if self.access_log is None:
             await self._answer(service, request_id, started_ns, scope, receive, send)
             return
@@ -190,10 +174,11 @@ class AsgiServer:
         path = _route_path(scope)
         found = self._site.router.match(scope["method"], path)
         healthy = found is None and path in HEALTH_PATHS and service.config.observability.health
-        if found is None and not healthy and (mount := self._mount(path)) is not None:
+        if found is None and not healthy and (mount := self._site.mount_of(path)) is not None:
             await self.mounted[mount.path](_below(scope, mount, service), receive, send)
             return
-        if type(found) is Match:
+        request = _request(scope, path, request_id)
+        if isinstance(found, Match):
             limits = service.config.limits
             seconds = limits.deadline if found.endpoint.deadline is None else found.endpoint.deadline
             body = await _read_body(scope, receive, limits.body_bytes, seconds)
@@ -203,20 +188,11 @@ class AsgiServer:
                 request = _request(scope, path, request_id, found.params, body)
                 await self._run(service, found.endpoint, request, started_ns, receive, send)
                 return
-            error = body
-        elif found is None:
-            error = Error(ErrorKind.NOT_FOUND, f"there is nothing at {path[:200]}")
-        else:
-            error = Error(ErrorKind.METHOD_NOT_ALLOWED, f"{scope['method']} is not allowed here")
-        request = _request(scope, path, request_id)
-        if healthy:
+            answer = service.render(body, request, None)
+        elif healthy:
             answer = health_answer(scope["method"], path, ready=True)
-        elif isinstance(found, MethodMismatch):
-            answer = Response(204) if scope["method"] == "OPTIONS" else service.render(error, request, None)
-            allow = ("allow", ", ".join(found.allowed))  # RFC 9110 section 10.2.1
-            answer = Response(answer.status, (*answer.headers, allow), answer.body)
         else:
-            answer = service.render(error, request, None)
+            answer = answer_without_route(request, found, service.render)
         gone = asyncio.ensure_future(_disconnected(receive))
         try:
             await send_response(request, answer, service.render, service.responses, gone, send)
@@ -255,18 +231,12 @@ class AsgiServer:
 
     async def _websocket(self, scope: Any, receive: Any, send: Any) -> None:
         service = await self._service()
-        mount = self._mount(_route_path(scope))
+        assert self._site is not None
+        mount = self._site.mount_of(_route_path(scope))
         if mount is not None:
             await self.mounted[mount.path](_below(scope, mount, service), receive, send)
         else:
             await send({"type": "websocket.close", "code": 1000})  # before accept: the server answers 403
-
-    def _mount(self, path: str) -> Mount | None:
-        assert self._site is not None
-        for mount in self._site.mounts:
-            if path == mount.path or path.startswith(mount.path + "/"):
-                return mount
-        return None
 
 
 def _answering(app: AsgiApp) -> AsgiApp:

@@ -21,12 +21,13 @@ from ..error import Error, ErrorKind
 from ..pipeline import Pipeline
 from ..request import Request
 from ..response import Response
-from ..routing import Match, MethodMismatch
+from ..routing import Match
 from ..wire import Body, Closing, Connection, End, Event, Head, Refused
 from .asgi_connection import AsgiConnection
 from .asgi_response import send_response
 from .health import health_answer
 from .http_server import HttpServer
+from .without_route import answer_without_route
 
 __all__ = ["HttpProtocol", "accept"]
 
@@ -223,12 +224,12 @@ class HttpProtocol(asyncio.Protocol):
             self._answered(health_answer(head.method, head.path, not server.stopping))
         elif head.upgrade == "websocket" and server.websockets is not None:
             self._upgrade(head)
-        elif found is None and (mount := server.mount(head.path)) is not None:
+        elif found is None and (mount := server.site.mount_of(head.path)) is not None:
             asgi = AsgiConnection(self, head)
             scope = asgi.scope(mount.path, server.service.mount_states.get(mount.path, {}))
             self._send(asgi, asgi.run(server.mounted[mount.path], scope))
         else:
-            self._answered(self._without_route(found))
+            self._answered(answer_without_route(self._request({}, b""), found, server.service.render))
 
     def _more(self, event: Event) -> None:
         """The body, and what ends a connection."""
@@ -265,19 +266,6 @@ class HttpProtocol(asyncio.Protocol):
         assert head is not None
         client = proxies.of(self._client, head.headers) if proxies.any else self._client
         return Request(head.method, head.path, head.query, head.headers, body, client, self._id, params)
-
-    def _without_route(self, found: MethodMismatch | None) -> Response:
-        head, render = self._head, self._server.service.render
-        assert head is not None
-        request = self._request({}, b"")
-        if found is None:
-            return render(Error(ErrorKind.NOT_FOUND, f"there is nothing at {head.path[:200]}"), request, None)
-        if head.method == "OPTIONS":
-            answer = Response(204)
-        else:
-            answer = render(Error(ErrorKind.METHOD_NOT_ALLOWED, f"{head.method} is not allowed here"), request, None)
-        # RFC 9110 section 10.2.1
-        return Response(answer.status, (*answer.headers, ("allow", ", ".join(found.allowed))), answer.body)
 
     # Answers
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import itertools
-import os
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Protocol
 
 from zerver_runtime.reactor.effector import CallLater, Handle
 
-from ..site import AsgiApp, Mount
+from ..site import AsgiApp
 from ..wire import Limits, Writer
 from .access_log import AccessLog
 from .client_address import ClientAddress
@@ -71,6 +69,7 @@ class HttpServer:
         self.site = service.site
         # As attributes of this they are found at once.
         self.match, self.begin, self.clock = self.site.router.match, self.engine.begin, self.engine.clock
+        self.request_id = service.request_id
         self.mounted = mounted
         self.websockets: Upgrades | None = None
         """What upgrades go to; without, they are requests as all others."""
@@ -86,22 +85,11 @@ class HttpServer:
         self.context = contextvars.copy_context()
         """For what is to know nothing of any request."""
         self._connections: set[HttpConnection] = set()
-        self._prefix = os.urandom(6).hex()
-        self._serial = itertools.count(1)
         self._accepting: set[asyncio.Task[Any]] = set()
         self._running: set[asyncio.Task[None]] = set()
         self._empty: asyncio.Future[None] | None = None
         self._ticking: Handle | None = None
         self._tick()
-
-    @property
-    def requests(self) -> int:
-        """So far."""
-        return int(self._serial.__reduce__()[1][0]) - 1  # what it would give next
-
-    def request_id(self) -> str:
-        """A new one; unique among all processes."""
-        return f"{self._prefix}{next(self._serial):06x}"
 
     def accept(self, made: Coroutine[Any, Any, object]) -> None:
         """Have a connection made, which is accepted already."""
@@ -130,13 +118,6 @@ class HttpServer:
         """Have a stop wait for this task, too."""
         self._running.add(task)
         task.add_done_callback(self._ran)
-
-    def mount(self, path: str) -> Mount | None:
-        """The mount that a path is below, if any."""
-        for mount in self.site.mounts:
-            if path == mount.path or path.startswith(mount.path + "/"):
-                return mount
-        return None
 
     async def drain(self, seconds: float) -> None:
         """Let each connection end after its next answer, and those that have no request soon; at most so long. Then cut

@@ -19,6 +19,7 @@ from .access_log import AccessLog
 from .lifespan import AppLifespan
 from .listener import Listener
 from .log import announce
+from .service import Host
 
 if TYPE_CHECKING:
     import socket
@@ -37,7 +38,7 @@ def serve_in_one_process(app: App, config: Config, listener: Listener) -> None:
     """
     try:
         app.config = config
-        app._server().scheduler = 0
+        app._server().host = Host(scheduler=0)
         _Uvicorn(app, config, listener).run(sockets=list(listener.sockets))
     finally:
         listener.close()

@@ -25,6 +25,7 @@ from .client_address import ClientAddress
 from .http_protocol import accept
 from .http_server import HttpServer
 from .lifespan import AppLifespan
+from .service import Host
 
 if TYPE_CHECKING:
     from ..app import App
@@ -75,15 +76,16 @@ class _Serving:
             from .tls import server_context
 
             tls = server_context(config.server)
-        asgi = self._app._server()
-        asgi.scheduler = self._context.place.scheduler
-        asgi.warns = asgi.scheduler == 0  # once is enough
-        tasks = config.reactor.compute_pool.queue
-        asgi.make_compute_pool = lambda observe: self._context.compute_pool(tasks, observe)
-        asgi.stage = self._context.scheduler
-        self._context.keep({name: (one.kind, one.args, one.kwargs) for name, one in self._app.site().actors.items()})
-        if CACHE in self._context.config.actors:
-            asgi.shared_cache = self._context.scheduler
+        context, asgi, tasks = self._context, self._app._server(), config.reactor.compute_pool.queue
+        shares_cache = CACHE in context.config.actors
+        asgi.host = Host(
+            scheduler=context.place.scheduler,
+            make_compute_pool=lambda observe: context.compute_pool(tasks, observe),
+            stage=context.scheduler,
+            shared_cache=context.scheduler if shares_cache else None,
+        )
+        context.keep({name: (one.kind, one.args, one.kwargs) for name, one in self._app.site().actors.items()})
+        if shares_cache:
             await self._cache_is_there()
         await self._lifespan.start()
         access_log = AccessLog(timers.call_later, time.monotonic_ns) if config.observability.access_log else None
@@ -100,7 +102,7 @@ class _Serving:
         )
         recorder = asgi.service.trace
         if isinstance(recorder, TailRecorder):
-            recorder.requests = lambda: http.requests
+            recorder.requests = lambda: http.service.requests
         if asgi.mounted:
             from .websocket import WebSockets
 

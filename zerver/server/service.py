@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import random
 import sys
 import threading
@@ -13,6 +14,8 @@ from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
+
+import msgspec
 
 from zerver_runtime.outcome import Failure, Outcome, Success
 from zerver_runtime.reactor.budget import RetryBudget
@@ -45,7 +48,7 @@ from ..trace.observe import EffectObserver
 from .assembly import built_in_effectors, policies
 from .local_stage import LocalStage
 
-__all__ = ["Service"]
+__all__ = ["Host", "Service"]
 
 _log = logging.getLogger("zerver")
 
@@ -54,11 +57,21 @@ _LAST = 0.5  # seconds that what was cancelled has to come to its end
 _STREAMS = 256
 
 
+class Host(msgspec.Struct, frozen=True):
+    """What the process of a service gives it. Nothing, where that is somebody else's server."""
+
+    scheduler: int | None = None
+    """Which scheduler of a Node this is, if Zerver itself serves the app (0 without a Node)."""
+    make_compute_pool: Callable[[ComputeObserver], ComputePool] | None = None
+    """Gives a pool on the workers of the Node; without it, workers are spawned with the first task."""
+    stage: Scheduler | None = None
+    """Keeps the app's actors for the Node; without it, they run on the loop of the service."""
+    shared_cache: Scheduler | None = None
+    """Finds the cache of the whole Node; without it, each service has its own."""
+
+
 class Service:
-    """What serves an app on one loop. All calls on that loop's thread. ``trace`` takes the events of all requests.
-    ``make_compute_pool`` gives a pool on the Node's workers; without it, workers are spawned with the first task.
-    ``stage``: the scheduler of a Node, which keeps the app's actors; without it, they run on this loop.
-    ``shared_cache``: the scheduler that finds the cache of the whole Node; without it, each service has its own."""
+    """What serves an app on one loop. All calls on that loop's thread. ``trace`` takes the events of all requests."""
 
     def __init__(
         self,
@@ -66,15 +79,16 @@ class Service:
         config: Config,
         loop: asyncio.AbstractEventLoop,
         trace: Trace | None = None,
-        make_compute_pool: Callable[[ComputeObserver], ComputePool] | None = None,
-        stage: Scheduler | None = None,
-        shared_cache: Scheduler | None = None,
+        host: Host = Host(),  # noqa: B008  # it is frozen
     ) -> None:
         self.site = site
         self.config = config
         self.loop = loop
         self.mount_states: dict[str, dict[str, Any]] = {}
         """What the lifespans of mounted apps left for their requests, by the mount's path."""
+        self.requests = 0
+        """So far: ids that were given."""
+        self._id_prefix = os.urandom(6).hex()
         self._on_error = site.on_error
         calls = config.reactor.effector_pool
         self._calls = ThreadPool(calls.size, calls.queue, name="zerver-call")
@@ -83,16 +97,17 @@ class Service:
         """Runs what comes after the pipeline: streams that are sent, and exit callbacks."""
         self._own_effectors = site.effectors
         observer = EffectObserver()
-        if make_compute_pool is None:
+        if host.make_compute_pool is None:
             workers = config.reactor.compute_pool
             compute = ComputePool(workers.workers, workers.queue, observe=observer.compute, loop=loop)
         else:
-            compute = make_compute_pool(observer.compute)
+            compute = host.make_compute_pool(observer.compute)
         self._local: LocalStage | None = None
+        stage = host.stage
         if stage is None:
             self._local = LocalStage(loop)
             stage = self._local.scheduler
-        built_in = built_in_effectors(config, self._calls, compute, observer.current, stage, shared_cache)
+        built_in = built_in_effectors(config, self._calls, compute, observer.current, stage, host.shared_cache)
         own = {kind: _OnLoop(driver, loop) for kind, driver in site.effectors.items()}
         self._timers = Timers(loop)
         self._dispatcher = Dispatcher(
@@ -146,6 +161,11 @@ class Service:
             part.close()
         if self._local is not None:
             self._local.abandon()
+
+    def request_id(self) -> str:
+        """A new one; unique among all processes."""
+        self.requests = number = self.requests + 1
+        return f"{self._id_prefix}{number:06x}"
 
     async def perform(self, effect: Effect[Any]) -> Any:
         """See :meth:`App.perform`."""
