@@ -19,6 +19,7 @@ from zerver.trace.record import TraceRecord
 from zerver.trace.recording import Recording
 from zerver.trace.redaction import Redaction
 from zerver.trace.timeline import EffectSpan, Timeline, timeline
+from zerver.trace.waterfall import waterfall
 from zerver_runtime.outcome import Failure
 from zerver_runtime.reactor.join import Join, Mode
 
@@ -43,6 +44,15 @@ def hold_together(record: TraceRecord, line: Timeline) -> None:
     assert all(one.took_ns > 0 for one in path)
     assert all(one.end_ns == other.start_ns for one, other in pairwise(path))
     assert not path or (path[0].start_ns, path[-1].end_ns) == (0, record.took_ns)
+    rows = waterfall(line)
+    assert [row.label for row in rows if row.kind == "step"] == [step.name for step in line.steps]
+    assert [row.label for row in rows if row.kind == "effect"] == [
+        one.note.label for need in line.needs for one in need.effects
+    ]
+    for row in rows:
+        assert all(bar.start_ns <= bar.end_ns for bar in row.bars), row
+        assert all(bar.end_ns <= other.start_ns for bar, other in pairwise(row.bars)), "no bar hides another"
+        assert (row.start_ns is None) <= (row.bars == ())
     for need in line.needs:
         assert sum(effect.critical for effect in need.effects) <= 1
         assert len(need.effects) == len(need.note.effects)
@@ -109,6 +119,15 @@ def by_name(line: Timeline) -> dict[str, EffectSpan]:
     return {one.note.op: one for need in line.needs for one in need.effects}
 
 
+def bars(line: Timeline, kind: str) -> list[tuple[str, int, int]]:
+    return [
+        (bar.kind, bar.start_ns // MS, bar.end_ns // MS)
+        for row in waterfall(line)
+        if row.kind == kind
+        for bar in row.bars
+    ]
+
+
 def wait(reactor: Reactor, seconds: float) -> None:
     reactor.loop_clock.advance(seconds)
     reactor.turn()
@@ -161,6 +180,7 @@ def test_a_retry_is_told_with_both_attempts_and_the_wait() -> None:
     assert first.error.what == "no connection"
     assert (second.number, second.error) == (2, None)
     assert [one.kind for one in line.critical] == ["run", "retry", "run"]
+    assert bars(line, "effect") == [("failed", 0, 500), ("retry", 500, 600), ("run", 600, 700)]
     assert (
         "test.flaky: attempt 1 failed after 500 ms (UPSTREAM_UNAVAILABLE: no connection); tried again 100 ms later"
     ) in said
@@ -245,6 +265,7 @@ def test_a_wait_for_a_place_is_told_apart_from_the_attempt() -> None:
     reactor.turn()
     line, said = told(requests[64])
     assert [(one.kind, one.took_ns // MS) for one in line.critical] == [("place", 300), ("run", 100)]
+    assert bars(line, "effect") == [("place", 0, 300), ("run", 300, 400)]
     assert "test.busy: attempt 1 waited 300 ms for a place at test:busy" in said
 
 

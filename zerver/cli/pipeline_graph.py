@@ -4,56 +4,45 @@ from __future__ import annotations
 
 import textwrap
 
+from ..graph import GraphStep, PipelineGraph, graph_of
 from ..pipeline import Pipeline
-from ..step import CompiledStep, check_source, compile_step
 
 __all__ = ["pipeline_graph"]
 
 
 def pipeline_graph(pipeline: Pipeline, width: int = 80) -> list[str]:
-    """The route, its steps in order, and below each of them what can follow. Only what its source or
-    ``@step(then=...)`` names is known; the rest is ``unknown``, and seen when it runs."""
-    deadline = f" (deadline {pipeline.deadline:g} s)" if pipeline.deadline is not None else ""
-    lines = [f"{pipeline.label}{deadline}"]
-    for position, step in enumerate(pipeline.steps):
-        following = pipeline.steps[position + 1].name if position + 1 < len(pipeline.steps) else None
-        lines += _Drawing(following, width).step(step, f"  {position + 1}. ")
+    """The route, its steps in order, and below each of them what can follow; ``unknown`` where that is only seen when
+    it runs."""
+    graph = graph_of(pipeline)
+    deadline = f" (deadline {graph.deadline:g} s)" if graph.deadline is not None else ""
+    lines = [f"{graph.label}{deadline}"]
+    for index, step in enumerate(graph.steps):
+        if step.asker is None:
+            lines += _step(graph, index, f"  {step.position}. ", width)
     return lines
 
 
-class _Drawing:
-    """One step of a pipeline with its continuations, each drawn once."""
-
-    def __init__(self, following: str | None, width: int) -> None:
-        self.following = following
-        self.width = width
-        self.drawn: set[CompiledStep] = set()
-
-    def step(self, step: CompiledStep, lead: str) -> list[str]:
-        again = step in self.drawn
-        self.drawn.add(step)
-        text = f"{step.name} (above)" if again else f"{step.name}: {_slots(step)}"
-        inner = " " * len(lead)
-        lines = textwrap.wrap(
-            text, self.width, initial_indent=lead, subsequent_indent=f"{inner}  ", break_long_words=False
-        )
-        return lines if again else lines + self._ways(step, inner)
-
-    def _ways(self, step: CompiledStep, indent: str) -> list[str]:
-        facts = check_source(step)
-        named = step.then if step.then is not None else facts.then if facts else ()
-        lines = [line for fn in named for line in self.step(compile_step(fn), f"{indent}then ")]
-        if step.then is None and (facts is None or not facts.complete):
-            lines.append(f"{indent}then unknown")
-        if facts is not None and facts.continues is not None:
-            lines.append(f"{indent}next {self.following or 'missing'}")
-        return lines or [f"{indent}ends"]
+def _step(graph: PipelineGraph, index: int, lead: str, width: int) -> list[str]:
+    step = graph.steps[index]
+    text = f"{step.name} (above)" if step.again else f"{step.name}: {_slots(step)}"
+    indent = " " * len(lead)
+    lines = textwrap.wrap(
+        text, width, initial_indent=lead, subsequent_indent=f"{indent}  ", break_long_words=False
+    )  # fmt: skip
+    if step.again:
+        return lines
+    for below, one in enumerate(graph.steps):
+        if one.asker == index:
+            lines += _step(graph, below, f"{indent}then ", width)
+    if step.unknown:
+        lines.append(f"{indent}then unknown")
+    if step.goes_on is not None:
+        lines.append(f"{indent}next {step.goes_on or 'missing'}")
+    if step.ends:
+        lines.append(f"{indent}ends")
+    return lines
 
 
-def _slots(step: CompiledStep) -> str:
-    parts = [
-        f"{verb} {', '.join(sorted(slot.__name__ for slot in slots))}"
-        for verb, slots in (("reads", step.reads), ("writes", step.writes))
-        if slots
-    ]
+def _slots(step: GraphStep) -> str:
+    parts = [f"{verb} {', '.join(slots)}" for verb, slots in (("reads", step.reads), ("writes", step.writes)) if slots]
     return "; ".join(parts) or "no slots"

@@ -10,7 +10,8 @@ from typing import TypeAlias
 from ..server.log import printable
 from ..trace.reasons import duration, reasons
 from ..trace.record import Summary, TraceRecord
-from ..trace.timeline import EffectSpan, StepSpan, Timeline, timeline
+from ..trace.timeline import Timeline, timeline
+from ..trace.waterfall import BarKind, WaterfallRow, waterfall
 
 __all__ = ["Paint", "list_head", "list_line", "trace_page"]
 
@@ -63,56 +64,44 @@ def trace_page(record: TraceRecord, paint: Paint, width: int = 80) -> list[str]:
     return lines
 
 
+# How a bar shows; what is not here does not: a step that waits for its turn shows as the gap before it.
+_MARKS: dict[BarKind, str] = {
+    "queue": "░", "step": "█", "need": "·", "place": "░", "worker": "░", "run": "▓", "failed": "x", "retry": "-",
+}  # fmt: skip
+_COLOURS = {"ok": "green", "failed": "red", "dropped": "yellow", "unfinished": "yellow"}
+
+
 def _waterfall(line: Timeline, paint: Paint, width: int) -> Iterator[str]:
     names = min(_NAMES, max(12, width // 3))
     bars = max(10, width - names - _DURATION - 3)
     scale = _Scale(line.took_ns, bars)
-    first = line.steps[0].start_ns if line.steps else line.took_ns
-    if first >= line.took_ns / bars:
-        yield _row("(queued)", names, scale.bar(0, first, "░"), first)
-    for part in line.parts:
-        if isinstance(part, StepSpan):
-            end = line.took_ns if part.end_ns is None else part.end_ns
-            yield _row(part.name, names, paint(scale.bar(part.start_ns, end, "█"), "cyan"), end - part.start_ns)
+    for row in waterfall(line):
+        if row.kind == "effect":
+            yield from _effect(row, names, scale, paint)
+        elif row.kind == "queue":
+            if row.took_ns >= line.took_ns / bars:
+                yield _row("(queued)", names, scale.row(row), row.took_ns)
+        elif row.kind == "step":
+            yield _row(row.label, names, paint(scale.row(row), "cyan"), row.took_ns)
         else:
-            end = line.took_ns if part.end_ns is None else part.end_ns
-            label = f" {part.note.join}" + (" in sequence" if part.note.mode == "sequential" else "")
-            yield _row(label, names, scale.bar(part.start_ns, end, "·"), end - part.start_ns)
-            for effect in part.effects:
-                yield from _effect(effect, line, names, scale, paint)
+            yield _row(f" {row.about}", names, scale.row(row), row.took_ns)
 
 
-def _effect(effect: EffectSpan, line: Timeline, names: int, scale: _Scale, paint: Paint) -> Iterator[str]:
-    label = f" {'>' if effect.critical else ' '} {printable(effect.note.label)}"
-    if effect.start_ns is None:
+def _effect(row: WaterfallRow, names: int, scale: _Scale, paint: Paint) -> Iterator[str]:
+    label = f" {'>' if row.critical else ' '} {printable(row.label)}"
+    if row.start_ns is None:
         yield f"{_fit(label, names)} {'not begun'}"
         return
-    end = line.took_ns if effect.end_ns is None else effect.end_ns
-    cells = [" "] * scale.columns
-    before = effect.start_ns
-    for attempt in effect.attempts:
-        entered = attempt.start_ns - attempt.queued_ns
-        scale.fill(cells, before, entered, "-" if attempt.number > 1 else " ")
-        scale.fill(cells, entered, attempt.start_ns, "░")
-        stop = end if attempt.end_ns is None else attempt.end_ns
-        scale.fill(cells, attempt.start_ns, stop, "▓" if attempt.error is None else "x")
-        before = stop
-    if not effect.attempts:
-        scale.fill(cells, effect.start_ns, end, "░")
-    colour = {"ok": "green", "failed": "red", "cancelled": "yellow", "unfinished": "yellow"}[effect.end]
-    told = {"ok": "", "failed": " failed", "cancelled": " dropped", "unfinished": " unfinished"}[effect.end]
-    if effect.late:
-        told += " late"
-    took = _fit(duration(max(0, end - effect.start_ns)), _DURATION, right=True)
-    yield f"{_fit(label, names)} {paint(''.join(cells), colour)} {took}"
+    took = _fit(duration(row.took_ns), _DURATION, right=True)
+    yield f"{_fit(label, names)} {paint(scale.row(row), _COLOURS[row.end])} {took}"
+    told = ("" if row.end == "ok" else f"{row.end} ") + ("late" if row.late else "")
     details = []
-    if len(effect.attempts) > 1:
-        details.append(f"{len(effect.attempts)} attempts")
-    if told.strip():
+    if row.attempts > 1:
+        details.append(f"{row.attempts} attempts")
+    if told:
         details.append(told.strip())
     if details:
-        about = effect.note.what or effect.note.target
-        yield _cut(f"     {', '.join(details)}: {printable(about)}", names + scale.columns + _DURATION + 2)
+        yield _cut(f"     {', '.join(details)}: {printable(row.about)}", names + scale.columns + _DURATION + 2)
 
 
 class _Scale:
@@ -131,9 +120,11 @@ class _Scale:
         for column in range(first, last):
             cells[column] = mark
 
-    def bar(self, start_ns: int, end_ns: int, mark: str) -> str:
+    def row(self, row: WaterfallRow) -> str:
         cells = [" "] * self.columns
-        self.fill(cells, start_ns, max(end_ns, start_ns + 1), mark)
+        for bar in row.bars:
+            if bar.kind in _MARKS:
+                self.fill(cells, bar.start_ns, max(bar.end_ns, bar.start_ns + 1), _MARKS[bar.kind])
         return "".join(cells)
 
 
