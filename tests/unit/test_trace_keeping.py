@@ -17,6 +17,7 @@ from zerver.error import Error
 from zerver.execution import Execution
 from zerver.request import Request
 from zerver.response import Response
+from zerver.signals import Refused
 from zerver.trace.record import Row, decode
 from zerver.trace.recorder import ASKED, TailRecorder
 from zerver.trace.recording import Recording
@@ -45,6 +46,10 @@ def raises(ctx: CtxView) -> Decision:
 
 def fails_502(ctx: CtxView) -> Decision:
     return Fail(ErrorKind.UPSTREAM_UNAVAILABLE, "it is away")
+
+
+def fails_503(ctx: CtxView) -> Decision:
+    return Fail(ErrorKind.OVERLOADED, "too many orders")
 
 
 def fails_404(ctx: CtxView) -> Decision:
@@ -142,6 +147,17 @@ def test_a_client_that_goes_is_no_error() -> None:
     driver.close()
     rig.recorder.end(driver.run)
     assert rig.kept == []
+
+
+def test_what_was_turned_away_before_it_began_is_not_kept_and_what_a_step_turns_away_is() -> None:
+    rig = Rig()
+    driver = Driver(answers)
+    driver.feed(Refused(Error(ErrorKind.OVERLOADED, "the server is busy")))
+    driver.close()
+    rig.recorder.end(driver.run)
+    assert rig.kept == []
+    rig.ask(fails_503)
+    assert rig.kept == ["error"]
 
 
 def test_slow_is_what_takes_longer_than_the_bound() -> None:

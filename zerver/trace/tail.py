@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..error import Error
+from ..error import Error, ErrorKind
+from .events import EventKind
 
 if TYPE_CHECKING:
     from ..execution import Execution
@@ -56,8 +57,14 @@ class RouteTimes:
 
 def is_fault(run: Execution) -> bool:
     """Whether it failed, and the server or something behind it is to blame: 5xx, or a bug, whatever it was rendered
-    as. A client that went away is neither."""
+    as. A client that went away is neither. Nor is what was turned away before it began: there is nothing to tell of it,
+    and there are many when there is no time for them."""
     failure, response = run.failure, run.response
     if isinstance(failure, Error) and failure.kind.status >= 500:
-        return True
+        return failure.kind is not ErrorKind.OVERLOADED or not _turned_away(run)
     return response is not None and response.status >= 500
+
+
+def _turned_away(run: Execution) -> bool:
+    first = run.events[0] if run.events else None
+    return first is not None and first[0] is EventKind.Fail
