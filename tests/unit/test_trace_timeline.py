@@ -14,7 +14,7 @@ from reactor_kit import Asked, Reactor
 
 from zerver import CtxView, Decision, Done, Effect, ErrorKind, Need, Retry
 from zerver.error import Error
-from zerver.trace.reasons import duration, reasons
+from zerver.trace.reasons import duration, queues, reasons
 from zerver.trace.record import TraceRecord
 from zerver.trace.recording import Recording
 from zerver.trace.redaction import Redaction
@@ -184,7 +184,7 @@ def test_a_retry_is_told_with_both_attempts_and_the_wait() -> None:
     assert (
         "test.flaky: attempt 1 failed after 500 ms (UPSTREAM_UNAVAILABLE: no connection); tried again 100 ms later"
     ) in said
-    assert "test.flaky: attempt 2 of test:flaky succeeded" in said
+    assert "test.flaky: attempt 2 of test:flaky succeeded after 100 ms" in said
 
 
 def test_what_the_join_dropped_was_late_or_went_on_is_told_as_such() -> None:
@@ -204,7 +204,8 @@ def test_what_the_join_dropped_was_late_or_went_on_is_told_as_such() -> None:
     settle(reactor, "extra", ok())
     line, said = told(request)
     assert (by_name(line)["extra"].end, by_name(line)["extra"].late) == ("ok", True)
-    assert "test.extra (optional) was late: it ended 200 ms after the join" in said
+    assert "test.extra (optional) went on in the background, and ended 200 ms after the join" in said
+    assert [row.detached for row in waterfall(line) if row.kind == "effect"] == [False, True]
 
     reactor = Reactor()
     request = asks(reactor, effect("needed"), effect("extra", required=False), join="all_required", detach=True)
@@ -267,6 +268,7 @@ def test_a_wait_for_a_place_is_told_apart_from_the_attempt() -> None:
     assert [(one.kind, one.took_ns // MS) for one in line.critical] == [("place", 300), ("run", 100)]
     assert bars(line, "effect") == [("place", 0, 300), ("run", 300, 400)]
     assert "test.busy: attempt 1 waited 300 ms for a place at test:busy" in said
+    assert queues(line) == "0 us before its first step, 300 ms for places, 0 us for its turn"
 
 
 @pytest.mark.parametrize(

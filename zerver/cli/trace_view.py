@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import TypeAlias
 
 from ..server.log import printable
-from ..trace.reasons import duration, reasons
+from ..trace.reasons import duration, queues, reasons
 from ..trace.record import Summary, TraceRecord
 from ..trace.timeline import Timeline, timeline
 from ..trace.waterfall import BarKind, WaterfallRow, waterfall
@@ -51,6 +51,7 @@ def trace_page(record: TraceRecord, paint: Paint, width: int = 80) -> list[str]:
         f"at      {at}, from {printable(record.client) or 'a Unix socket'}",
         f"took    {duration(record.took_ns)}; kept as {record.why}; {record.engine or '?'} engine, "
         f"scheduler {record.scheduler}",
+        f"queued  {queues(line)}",
         "",
     ]
     lines += _waterfall(line, paint, width)
@@ -95,6 +96,8 @@ def _effect(row: WaterfallRow, names: int, scale: _Scale, paint: Paint) -> Itera
     took = _fit(duration(row.took_ns), _DURATION, right=True)
     yield f"{_fit(label, names)} {paint(scale.row(row), _COLOURS[row.end])} {took}"
     told = ("" if row.end == "ok" else f"{row.end} ") + ("late" if row.late else "")
+    if row.detached:
+        told = "failed in the background" if row.end == "failed" else "in the background"
     details = []
     if row.attempts > 1:
         details.append(f"{row.attempts} attempts")

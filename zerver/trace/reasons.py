@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from .record import ErrorNote, TraceRecord
 from .timeline import EffectSpan, NeedSpan, Segment, StepSpan, Timeline
 
-__all__ = ["duration", "reasons"]
+__all__ = ["duration", "queues", "reasons"]
 
 _WORTH_NS = 1_000_000  # waits of less are not worth a sentence, unless they are a tenth of all
 _SHARE = 0.1
@@ -20,6 +20,15 @@ def duration(ns: int) -> str:
     if ns < 999_500_000:
         return f"{ns / 1e6:.3g} ms"
     return f"{ns / 1e9:.2f} s" if ns < 99_500_000_000 else f"{ns / 1e9:.0f} s"
+
+
+def queues(line: Timeline) -> str:
+    """How long it waited in which queue, by all that it went through: also where that is no time at all."""
+    sums: dict[str, int] = {}
+    for one in line.critical:
+        sums[one.kind] = sums.get(one.kind, 0) + one.took_ns
+    first, place, turn = (duration(sums.get(kind, 0)) for kind in ("queue", "place", "turn"))
+    return f"{first} before its first step, {place} for places, {turn} for its turn"
 
 
 def reasons(record: TraceRecord, line: Timeline) -> list[str]:
@@ -103,7 +112,9 @@ def _effect(need: NeedSpan, effect: EffectSpan) -> Iterator[str]:
     if effect.worker_queue_ns is not None and effect.worker_queue_ns >= _WORTH_NS:
         yield f"{name} waited {duration(effect.worker_queue_ns)} for a worker process"
     if total > 1 and effect.end in ("ok", "failed"):
-        how = "succeeded" if effect.end == "ok" else f"failed for good: {_error(effect.error)}"
+        last = effect.attempts[-1]
+        after = "" if last.end_ns is None else f" after {duration(last.end_ns - last.start_ns)}"
+        how = f"succeeded{after}" if effect.end == "ok" else f"failed for good{after}: {_error(effect.error)}"
         yield f"{name}: attempt {total} of {_at(effect)} {how}"
     elif total == 1 and effect.end == "failed":
         yield f"{name} failed: {_error(effect.error)}"
@@ -125,7 +136,8 @@ def _left(need: NeedSpan, effect: EffectSpan) -> Iterator[str]:
         }[need.state]
         yield f"{name}{optional} was {why}, {begun}"
     elif effect.late and effect.end_ns is not None and need.end_ns is not None:
-        yield f"{name}{optional} was late: it ended {duration(effect.end_ns - need.end_ns)} after the join"
+        how = "went on in the background, and ended" if need.note.detach else "was late: it ended"
+        yield f"{name}{optional} {how} {duration(effect.end_ns - need.end_ns)} after the join"
     elif effect.end == "unfinished" and effect.start_ns is not None:
         yield f"{name}{optional} went on in the background"
     elif effect.end == "unfinished":

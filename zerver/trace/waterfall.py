@@ -46,6 +46,8 @@ class WaterfallRow(msgspec.Struct, frozen=True, kw_only=True):
     required: bool = True
     end: Literal["ok", "failed", "dropped", "unfinished"] = "ok"
     late: bool = False
+    detached: bool = False
+    """Late or unfinished on purpose: it goes on in the background."""
 
     @property
     def took_ns(self) -> int:
@@ -69,7 +71,7 @@ def waterfall(line: Timeline) -> list[WaterfallRow]:
             ready = None
         else:
             rows.append(_need(part, end))
-            rows += [_effect(effect, line.took_ns) for effect in part.effects]
+            rows += [_effect(effect, line.took_ns, part.note.detach) for effect in part.effects]
             ready = part.end_ns
     return rows
 
@@ -86,7 +88,7 @@ def _need(part: NeedSpan, end: int) -> WaterfallRow:
     )
 
 
-def _effect(effect: EffectSpan, took_ns: int) -> WaterfallRow:
+def _effect(effect: EffectSpan, took_ns: int, detached: bool) -> WaterfallRow:
     end = None
     if effect.start_ns is not None:
         end = took_ns if effect.end_ns is None else effect.end_ns
@@ -102,6 +104,7 @@ def _effect(effect: EffectSpan, took_ns: int) -> WaterfallRow:
         required=effect.note.required,
         end="dropped" if effect.end == "cancelled" else effect.end,
         late=effect.late,
+        detached=detached and (effect.late or effect.end == "unfinished"),
     )
 
 
