@@ -82,7 +82,7 @@ class _Side:
             call_later=Timers(loop).call_later,
         )  # fmt: skip
         if isinstance(trace, TailRecorder):
-            trace.requests = lambda: self.server.requests
+            trace.requests = lambda: self.service.requests
         self.loop = loop
         self.client, self._own = socket.socketpair()
         self.cpu: list[float] = []

@@ -13,7 +13,7 @@ from zerver_runtime.scheduler import Scheduler
 from ..effect import Effect
 from ..effects.actor import Message
 from ..error import Error, ErrorKind
-from .base import Done, cancelled, closed, internal
+from .base import Done, cancelled, closed, internal, unreachable
 
 __all__ = ["ActorEffector", "Ask"]
 
@@ -37,7 +37,7 @@ class ActorEffector:
         message: Message = effect.args
         ref = self._stage.whereis(message.name)
         if ref is None:
-            done(_away(effect))
+            done(unreachable(effect))
             return None
         try:
             with self._stage:
@@ -101,15 +101,10 @@ class Ask:
 
 def _failure(effect: Effect[Any], problem: ActorError) -> Failure:
     if isinstance(problem, ActorDead):
-        return _away(effect)
+        return unreachable(effect)
     if isinstance(problem, MailboxFull):
         what = f"{effect.label}: the actor has too much to do"
         return Failure(Error(ErrorKind.OVERLOADED, what, retry_after=1.0))
     if isinstance(problem, ReplyTimeout):
         return Failure(Error(ErrorKind.TIMEOUT, f"{effect.label}: timed out"), retryable=True)
     return internal(effect, str(problem))
-
-
-def _away(effect: Effect[Any]) -> Failure:
-    """There is no actor of this name: none was declared, or it is being started again."""
-    return Failure(Error(ErrorKind.UPSTREAM_UNAVAILABLE, f"{effect.label}: cannot be reached"), retryable=True)

@@ -29,6 +29,7 @@ __all__ = [
     "failure_of",
     "hand_over",
     "internal",
+    "unreachable",
 ]
 
 Done: TypeAlias = Callable[[Outcome], None]
@@ -115,7 +116,7 @@ def failure_of(effect: Effect[Any], problem: BaseException) -> Failure:
         return Failure(Error(ErrorKind.TIMEOUT, f"{effect.label}: timed out"), retryable=True)
     if isinstance(problem, OSError):
         _log.info("%s (%s): %s", effect.label, effect.target, type(problem).__name__, exc_info=problem)
-        return Failure(Error(ErrorKind.UPSTREAM_UNAVAILABLE, f"{effect.label}: cannot be reached"), retryable=True)
+        return unreachable(effect)
     return internal(effect, f"{type(problem).__name__} in its driver", problem)
 
 
@@ -125,6 +126,11 @@ def internal(effect: Effect[Any], what: str, problem: BaseException | None = Non
     """
     _log.error("%s (%s): %s", effect.label, effect.target, what, exc_info=problem)
     return Failure(Error(ErrorKind.INTERNAL, f"{effect.label}: failed"))
+
+
+def unreachable(effect: Effect[Any]) -> Failure:
+    """What performs it is not there for now."""
+    return Failure(Error(ErrorKind.UPSTREAM_UNAVAILABLE, f"{effect.label}: cannot be reached"), retryable=True)
 
 
 def cancelled(effect: Effect[Any]) -> Failure:

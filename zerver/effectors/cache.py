@@ -19,7 +19,7 @@ from ..effects.cache import CacheDelete, CacheGet, CacheSet
 from ..error import Error, ErrorKind
 from ..lru import Lru
 from .actor import Ask
-from .base import Done, closed
+from .base import Done, closed, unreachable
 from .redis_commands import Operation, RedisCommands
 
 __all__ = ["CacheEffector"]
@@ -109,7 +109,7 @@ class _SharedCache:
             done(Failure(Error(ErrorKind.OVERLOADED, what, retry_after=1.0)))
             return None
         if reply is None:
-            done(_away(effect))
+            done(unreachable(effect))
             return None
         ask = Ask(self._asked, effect, done, _lost)
         self._asked.add(ask)
@@ -157,10 +157,5 @@ def _operation(effect: Effect[Any]) -> Operation:
     return Success(None)
 
 
-def _away(effect: Effect[Any]) -> Failure:
-    """The actor is not there for now: it, or its process, is being started again."""
-    return Failure(Error(ErrorKind.UPSTREAM_UNAVAILABLE, f"{effect.label}: cannot be reached"), retryable=True)
-
-
 def _lost(effect: Effect[Any], problem: ActorError) -> Failure:
-    return _away(effect)
+    return unreachable(effect)

@@ -25,6 +25,7 @@ from zerver_runtime.reactor.effector import CallLater, Handle
 from zerver_runtime.reactor.task_system import BATCH, CONTINUE, Measured, TaskSystem
 from zerver_runtime.reactor.threads import ThreadPool
 
+from ..effectors.base import hand_over
 from ..error import Error, ErrorKind
 from ..execution import ENDED, NEW, OFFLOADED, WAITING, Execution, Phase, Surroundings
 from ..interpreter import advance, run_step
@@ -54,7 +55,6 @@ from .live import Answered, Live, discard, report
 from .step_placement import StepPlacement
 
 __all__ = ["Exchange", "ReactorEngine"]
-
 
 _log = logging.getLogger("zerver")
 
@@ -175,8 +175,7 @@ class Exchange:
         now = self._engine.clock()
         self._engine.placement.look(now)
         if self._queued_ns:
-            tasks = self._engine.tasks
-            in_time = tasks.in_time(self._queued_ns, tasks.now())
+            in_time = self._engine.tasks.in_time(self._queued_ns)
             self._queued_ns = 0
             if self.run.phase is NEW:  # else cancelled, or past its deadline, while it waited
                 self._drive(_START if in_time else _REFUSED)
@@ -329,13 +328,7 @@ class Exchange:
             self._behind = None
         if self._engine.around.trace is not None:
             self.run.tell((EventKind.ContinuationEnqueued, self._engine.clock(), "", need, effect, None))
-        # In its turn, as _put() has it.
-        inbox = self._inbox
-        if inbox is None:
-            inbox = self._inbox = deque()
-        inbox.append(Settled(need, effect, attempt, outcome))
-        if not self._waits and not self._driving:
-            self._wait(CONTINUE if start.what.priority == "interactive" else BATCH)
+        self._put(Settled(need, effect, attempt, outcome), CONTINUE if start.what.priority == "interactive" else BATCH)
 
     def _detach(self, action: DetachEffect) -> None:
         """Let it go on in the background. One that was not begun is, after those before it."""
@@ -414,7 +407,8 @@ class Exchange:
             if run.state.exits:
                 self._exiting = True
                 submitted = self._engine.afterwards.submit(
-                    functools.partial(advance, run, _CLOSED), self._on_loop(self._exited)
+                    functools.partial(advance, run, _CLOSED),
+                    functools.partial(hand_over, asyncio.get_running_loop(), self._exited),
                 )
                 if submitted is not None:
                     self._engine.live.add(self)
@@ -432,18 +426,6 @@ class Exchange:
         for action in actions or ():
             self._carry_out(action)
         self._finish()  # if the pool was closed before they ran, they run now
-
-    def _on_loop(self, callback: Callable[..., object]) -> Callable[..., object]:
-        loop = asyncio.get_running_loop()
-
-        def back(*args: Any) -> None:
-            try:
-                loop.call_soon_threadsafe(callback, *args)
-            except RuntimeError:  # the loop is closed: the server has stopped
-                if not loop.is_closed():
-                    raise
-
-        return back
 
     def __repr__(self) -> str:
         return f"<Exchange of {self.run!r}>"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import sys
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -12,7 +11,6 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from zerver_runtime.reactor.loop import Timers
-from zerver_runtime.reactor.task_system import SWITCH_INTERVAL
 from zerver_runtime.scheduler_process import ApplicationFailed, SchedulerContext
 
 from ..cache_actor import CACHE
@@ -53,7 +51,6 @@ async def boot_scheduler(context: SchedulerContext, load: Callable[[], tuple[App
         await serving.start()
     except ZerverError as problem:
         raise ApplicationFailed(str(problem)) from problem
-    sys.setswitchinterval(SWITCH_INTERVAL)  # of effects and of the trace store, which have threads beside the loop
     gc.collect()
     gc.freeze()
     gc.set_threshold(_GARBAGE, 50, 50)

@@ -133,8 +133,8 @@ class TaskSystem:
         self._bound = bound
         self._blocking = ThreadPool(size, waiting, name="zerver-step")
         self._burning = ThreadPool(1, waiting, name="zerver-busy")
-        self._hurries = False  # it holds the short switch interval
         self._closed = False
+        _SHORT_INTERVAL.hold()  # not for its own threads alone: those of effects and of the trace store are as busy
         # The continuation queue.
         self._queue: RunQueue[Task] = RunQueue(PriorityWithAgeing(_AGEING))
         self._size = 0
@@ -204,10 +204,11 @@ class TaskSystem:
         self._new += 1
         self.add(task, START)
 
-    def in_time(self, since: int, now: int) -> bool:
-        """Whether work that was offered at `since`, and has its turn now, may begin: else it had better be refused.
-        Both are what `now()` gave. To be asked once for each."""
+    def in_time(self, since: int) -> bool:
+        """Whether work that was offered at `since`, as `now()` told, and has its turn, may begin: else it had better be
+        refused. To be asked once for each."""
         self._new -= 1
+        now = self.now()
         if self._delay.late(now - since, now):
             self._refused += 1
             return False
@@ -253,9 +254,6 @@ class TaskSystem:
         is logged, and comes back as the value None, so it had better not raise.
 
         Given back is what takes it out again: False when it runs already. None: there is no room."""
-        if not self._hurries and not self._closed:
-            self._hurries = True
-            _SHORT_INTERVAL.hold()
         pool = self._blocking if lane == "blocks" else self._burning
 
         def measured() -> Measured:
@@ -296,8 +294,7 @@ class TaskSystem:
         if self._closed:
             return
         self._closed = True
-        if self._hurries:
-            _SHORT_INTERVAL.let_go()
+        _SHORT_INTERVAL.let_go()
         self._blocking.close()
         self._burning.close()
 

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from zerver_runtime.reactor import task_system
 from zerver_runtime.reactor.controlled_delay import INTERVAL, LEAST
 from zerver_runtime.reactor.task_system import BATCH, CONTINUE, Measured, TaskSystem
 from zerver_runtime.reactor.thread_clock import ThreadClock
@@ -234,7 +235,7 @@ def test_a_burst_after_a_quiet_time_may_wait_as_a_burst_may(world: World) -> Non
     world.round()
     world.now += 3600_000 * MS
     world.tasks.offer(Task(world, "burst"))
-    assert world.tasks.in_time(world.now - INTERVAL + 1, world.now)
+    assert world.tasks.in_time(world.now - INTERVAL + 1)
 
 
 def test_a_queue_that_is_never_empty_is_a_standing_one(world: World) -> None:
@@ -247,11 +248,11 @@ def test_a_queue_that_is_never_empty_is_a_standing_one(world: World) -> None:
         assert world.tasks.has_room()
         world.tasks.offer(Task(world, "new"))
     assert not world.tasks.has_room()  # more than could begin soon
-    assert not world.tasks.in_time(world.now - INTERVAL, world.now)
-    assert world.tasks.in_time(world.now - INTERVAL + 1, world.now)
+    assert not world.tasks.in_time(world.now - INTERVAL)
+    assert world.tasks.in_time(world.now - INTERVAL + 1)
     assert world.tasks.statistics().refused == 2
     world.rounds()
-    assert world.tasks.in_time(world.now - INTERVAL + 1, world.now)
+    assert world.tasks.in_time(world.now - INTERVAL + 1)
 
 
 # Threads
@@ -451,21 +452,18 @@ def test_what_returns_when_the_loop_is_closed_is_dropped(world: World) -> None:
     assert not world.tasks._returned
 
 
-def test_the_switch_interval_is_short_from_the_first_thread_on_and_then_what_it_was() -> None:
-    before = sys.getswitchinterval()
-    one, other, idle = World(), World(), World()
-    assert sys.getswitchinterval() == before  # nothing that is not needed
-    for world in (one, other):
-        world.tasks.run_on_thread("blocks", lambda: None, lambda result: None)
-        assert sys.getswitchinterval() < before
-        world.take()
-    idle.tasks.close()
+def test_the_switch_interval_is_short_from_the_first_system_to_the_end_of_the_last_and_then_what_it_was(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(task_system, "_SHORT_INTERVAL", task_system._ShortInterval())  # other tests hold the real one
+    sys.setswitchinterval(before := 0.005)
+    one, other = World(), World()
+    assert sys.getswitchinterval() < before
     one.tasks.close()  # the first comes and the first goes
     one.tasks.close()
     assert sys.getswitchinterval() < before
-    one.tasks.run_on_thread("blocks", lambda: None, lambda result: None)
     other.tasks.close()
-    assert sys.getswitchinterval() == before
+    assert sys.getswitchinterval() == pytest.approx(before)
 
 
 # --- A machine that is busy with others
@@ -496,7 +494,7 @@ class New(Task):
         self.since = world.tasks.now()
 
     def proceed(self) -> None:
-        if self.world.tasks.in_time(self.since, self.world.tasks.now()):
+        if self.world.tasks.in_time(self.since):
             super().proceed()
         else:
             self.world.ran.append(f"{self.name} refused")
