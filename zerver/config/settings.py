@@ -5,7 +5,6 @@ Only settings that this version reads exist here. ``load`` checks the bounds; a 
 
 from __future__ import annotations
 
-import os
 from types import MappingProxyType
 from typing import Annotated, Literal
 
@@ -115,11 +114,6 @@ class ComputePoolConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     size: Threads | None = None
     queue: CountOrZero = 256
-
-    @property
-    def workers(self) -> int:
-        """How many processes that are."""
-        return self.size or max(1, (os.cpu_count() or 1) // 2)
 
 
 class ReactorConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import gc
 import logging
-import os
 import signal
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -24,6 +23,7 @@ from ..config.rules import is_redis
 from ..error import AppError
 from .listener import Listener, inherit, open_listener
 from .log import Lines, announce, printable
+from .processors import compute_workers, performance_schedulers
 
 if TYPE_CHECKING:
     from zerver_runtime.scheduler_process import SchedulerContext
@@ -59,14 +59,14 @@ def serve_node(
         from .tls import server_context
 
         server_context(config.server)
-    count = config.schedulers.performance or len(os.sched_getaffinity(0))
+    count = performance_schedulers(config)
     listener = open_listener(config.server, count) if fd is None else inherit(fd, config.server)
     for sock in listener.sockets:
         sock.setblocking(False)
     node = NodeConfig(
         performance=count,
         efficiency=1,
-        compute=config.reactor.compute_pool.workers,
+        compute=compute_workers(config),
         listeners=listener.sockets,
         shared=len(listener.sockets) < count,
         lent=fd is not None,

@@ -45,8 +45,11 @@ from ..response import Response
 from ..site import Site
 from ..trace.events import Trace
 from ..trace.observe import EffectObserver
+from ..trace.propagation import Propagation
+from ..trace.recorder import Sink
 from .assembly import built_in_effectors, policies
 from .local_stage import LocalStage
+from .processors import compute_workers
 
 __all__ = ["Host", "Service"]
 
@@ -68,6 +71,8 @@ class Host(msgspec.Struct, frozen=True):
     """Keeps the app's actors for the Node; without it, they run on the loop of the service."""
     shared_cache: Scheduler | None = None
     """Finds the cache of the whole Node; without it, each service has its own."""
+    export: Sink | None = None
+    """Takes kept traces beside the store, to export them."""
 
 
 class Service:
@@ -98,8 +103,8 @@ class Service:
         self._own_effectors = site.effectors
         observer = EffectObserver()
         if host.make_compute_pool is None:
-            workers = config.reactor.compute_pool
-            compute = ComputePool(workers.workers, workers.queue, observe=observer.compute, loop=loop)
+            waiting = config.reactor.compute_pool.queue
+            compute = ComputePool(compute_workers(config), waiting, observe=observer.compute, loop=loop)
         else:
             compute = host.make_compute_pool(observer.compute)
         self._local: LocalStage | None = None
@@ -107,7 +112,11 @@ class Service:
         if stage is None:
             self._local = LocalStage(loop)
             stage = self._local.scheduler
-        built_in = built_in_effectors(config, self._calls, compute, observer.current, stage, host.shared_cache)
+        propagation = None if trace is None else Propagation(observer.starting, sampled=host.export is not None)
+        built_in = built_in_effectors(
+            config, self._calls, compute, observer.current, stage, host.shared_cache,
+            None if propagation is None else propagation.headers,
+        )  # fmt: skip
         own = {kind: _OnLoop(driver, loop) for kind, driver in site.effectors.items()}
         self._timers = Timers(loop)
         self._dispatcher = Dispatcher(
