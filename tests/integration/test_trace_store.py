@@ -95,6 +95,11 @@ def test_queries(path: str) -> None:
     assert ids(path, since_ns=time.time_ns() - 5 * 10**8) == ["d", "c", "b"]
     assert ids(path, after_seq=1, before_seq=4) == ["c", "b"]
     assert ids(path, route="x", slower_ns=1_000) == ["d"]
+    assert ids(path, text="OTHER") == ["b"]
+    assert ids(path, text="d", status=(200, 599)) == ["b", "a"], "in routes and paths"
+    assert ids(path, text="%") == ["d"]
+    with TraceReader(path) as reader:
+        assert reader.routes() == [("POST /x", 2), ("GET /Todos/{id}", 1), ("GET /todos/{id}", 1)]
 
 
 def test_the_oldest_make_room(path: str) -> None:

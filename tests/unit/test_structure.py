@@ -22,6 +22,7 @@ PURE = (
     "zerver.lru", "zerver.wire", "zerver.trace.events", "zerver.trace.reading", "zerver.trace.record",
     "zerver.trace.observe", "zerver.trace.redaction", "zerver.trace.tail", "zerver.trace.timeline",
     "zerver.trace.reasons", "zerver.trace.waterfall", "zerver.graph",
+    "zerver.console.document", "zerver.console.listing", "zerver.console.system", "zerver.console.tables",
     "zerver.config.settings", "zerver.config.merge", "zerver.config.rules",
     "zerver_runtime.outcome", "zerver_runtime.ids", "zerver_runtime.message", "zerver_runtime.reply",
     "zerver_runtime.mailbox", "zerver_runtime.discipline", "zerver_runtime.run_queue", "zerver_runtime.plain_data",

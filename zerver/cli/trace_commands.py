@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import sys
 import time
-from typing import Annotated, get_args
+from typing import Annotated
 
 import msgspec
 import typer
 
 from ..config import load_config, sqlite_path
 from ..error import AppError
-from ..trace.record import TraceRecord, Why
+from ..trace.asking import trace_query
+from ..trace.record import TraceRecord
 from ..trace.store import StoreError, TraceQuery, TraceReader
 from .serve import readable_errors
 from .trace_view import Paint, list_head, list_line, trace_page
@@ -168,23 +168,7 @@ def _wait(store: str | None, config: str | None) -> tuple[TraceReader, int]:
 
 
 def _query(route: str | None, status: str | None, slower: float | None, why: str | None) -> TraceQuery:
-    known = get_args(Why)
-    if why is not None and why not in known:
-        raise AppError(f"--why {why}: it is one of {', '.join(known)}")
-    return TraceQuery(
-        route=route,
-        status=None if status is None else _statuses(status),
-        slower_ns=None if slower is None else int(slower * 1e6),
-        why=None if why is None else known[known.index(why)],
-    )
-
-
-def _statuses(text: str) -> tuple[int, int]:
-    found = re.fullmatch(r"([1-5])(xx|[0-9]{2})", text.lower())
-    if found is None:
-        raise AppError(f"--status {text}: give a status such as 503, or a class such as 5xx")
-    low = int(found[1]) * 100
-    return (low, low + 99) if found[2] == "xx" else (int(text), int(text))
+    return trace_query(route=route, status=status, slower=slower, why=why, prefix="--")
 
 
 def _paint() -> Paint:

@@ -91,18 +91,15 @@ def _waterfall(line: Timeline, paint: Paint, width: int) -> Iterator[str]:
 def _effect(row: WaterfallRow, names: int, scale: _Scale, paint: Paint) -> Iterator[str]:
     label = f" {'>' if row.critical else ' '} {printable(row.label)}"
     if row.start_ns is None:
-        yield f"{_fit(label, names)} {'not begun'}"
+        yield f"{_fit(label, names)} {row.fate}"
         return
     took = _fit(duration(row.took_ns), _DURATION, right=True)
     yield f"{_fit(label, names)} {paint(scale.row(row), _COLOURS[row.end])} {took}"
-    told = ("" if row.end == "ok" else f"{row.end} ") + ("late" if row.late else "")
-    if row.detached:
-        told = "failed in the background" if row.end == "failed" else "in the background"
     details = []
     if row.attempts > 1:
         details.append(f"{row.attempts} attempts")
-    if told:
-        details.append(told.strip())
+    if row.fate:
+        details.append(row.fate)
     if details:
         yield _cut(f"     {', '.join(details)}: {printable(row.about)}", names + scale.columns + _DURATION + 2)
 

@@ -50,6 +50,8 @@ class TraceQuery(msgspec.Struct, frozen=True, kw_only=True):
     slower_ns: int | None = None
     """Took at least so long."""
     why: Why | None = None
+    text: str | None = None
+    """Text in the route's label, path, client or error, in any case; or in the id, as it is."""
     since_ns: int | None = None
     """Started then or later: wall clock, nanoseconds since the epoch."""
     after_seq: int | None = None
@@ -152,6 +154,11 @@ class TraceReader:
         rows = self._all(f"SELECT data FROM traces{where} ORDER BY seq {order} LIMIT ?", (*values, limit))
         return [decode(data) for (data,) in rows]
 
+    def routes(self) -> list[tuple[str, int]]:
+        """The labels of the routes that there are traces of, and how many of each; the most first."""
+        rows = self._all("SELECT route, count(*) FROM traces GROUP BY route ORDER BY 2 DESC, 1", ())
+        return [(route, count) for route, count in rows]
+
     def last_seq(self) -> int:
         """Of the newest trace; 0 where there is none."""
         return int(self._all("SELECT coalesce(max(seq), 0) FROM traces", ())[0][0])
@@ -222,6 +229,9 @@ def _conditions(query: TraceQuery) -> tuple[str, list[Any]]:
     conditions: list[tuple[str, list[Any]]] = []
     if query.route is not None:
         conditions.append(("(instr(lower(route), ?) OR instr(lower(path), ?))", [query.route.lower()] * 2))
+    if query.text is not None:
+        places = " OR ".join(f"instr(lower({name}), ?)" for name in ("route", "path", "client", "error"))
+        conditions.append((f"(instr(id, ?) OR {places})", [query.text, *[query.text.lower()] * 4]))
     if query.status is not None:
         conditions.append(("status BETWEEN ? AND ?", list(query.status)))
     for condition, value in (

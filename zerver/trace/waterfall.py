@@ -54,6 +54,15 @@ class WaterfallRow(msgspec.Struct, frozen=True, kw_only=True):
         """0 where it was not begun."""
         return 0 if self.start_ns is None or self.end_ns is None else max(0, self.end_ns - self.start_ns)
 
+    @property
+    def fate(self) -> str:
+        """What became of it, where that is out of the ordinary."""
+        if self.start_ns is None:
+            return "not begun"
+        if self.detached:
+            return "failed in the background" if self.end == "failed" else "in the background"
+        return " ".join([word for word in ("" if self.end == "ok" else self.end, "late" if self.late else "") if word])
+
 
 def waterfall(line: Timeline) -> list[WaterfallRow]:
     """Steps and Needs in the order in which they began, the effects of each Need below it."""

@@ -1,0 +1,1 @@
+"""The console: kept traces, pipelines, schedulers and actors on a page, and replay."""
