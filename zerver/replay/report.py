@@ -1,4 +1,4 @@
-"""What a replay found: the same, the first divergence, or how far it could go. Plain data, for the terminal, the console
+"""What a replay found: the same, the first divergence, or how far it could go. Plain data, for terminal, console
 and tests."""
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import msgspec
 __all__ = ["Divergence", "Kind", "Limit", "Move", "Outcome", "Replay", "ReplayError"]
 
 Outcome: TypeAlias = Literal["identical", "diverged", "partial"]
-"""``identical``: all decisions, effects and the answer are as recorded. ``diverged``: see ``divergence``. ``partial``: as
-recorded, as far as it can be replayed; see ``limit``."""
+"""``identical``: all decisions, effects and the answer are as recorded. ``diverged``: see ``divergence``. ``partial``:
+as recorded, as far as it can be replayed; see ``limit``."""
 
 Kind: TypeAlias = Literal["route", "step", "decision", "need", "effect", "result", "given", "exception", "answer"]
 """Where two runs differ: ``route``: nothing answers this method and path. ``step``: another step runs. ``decision``: it
