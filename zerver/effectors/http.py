@@ -20,11 +20,11 @@ from .http_client.request import fits
 from .http_failure import unavailable
 from .http_redirect import NoRedirect, redirected
 
-__all__ = ["HttpEffector", "TraceParent"]
+__all__ = ["HttpEffector", "Propagate"]
 
-TraceParent: TypeAlias = Callable[[Effect[Any]], str | None]
-"""Gives the ``traceparent`` (W3C Trace Context) that an attempt at this effect is to carry, or None. Called within
-``start``; what the effect brings itself wins."""
+Propagate: TypeAlias = Callable[[], tuple[tuple[str, str], ...]]
+"""Gives the headers of W3C Trace Context that the attempt which is being started is to carry. Called within ``start``;
+an effect that brings a ``traceparent`` of its own gets none."""
 
 
 class HttpEffector:
@@ -42,18 +42,18 @@ class HttpEffector:
         max_body_bytes: int = 8 * 1024 * 1024,
         tls: ssl.SSLContext | None = None,
         proxies: bool = False,
-        traceparent: TraceParent | None = None,
+        propagate: Propagate | None = None,
         files: Folder | None = None,
     ) -> None:
         self._lean = LeanHttpEffector(max_body_bytes=max_body_bytes, tls=tls)
         self._full = AiohttpEffector(max_body_bytes=max_body_bytes, tls=tls, proxies=proxies, files=files)
         self._proxies = proxies
-        self._traceparent = traceparent
+        self._propagate = propagate
 
     def start(self, effect: Effect[Any], done: Done, /) -> Callable[[], object] | None:
         request: HttpRequest = effect.args
-        if self._traceparent is not None:
-            effect = _traced(effect, self._traceparent(effect))
+        if self._propagate is not None:
+            effect = _carrying(effect, self._propagate())
         if request.redirects:
             following = _Following(self._start, effect, done)
             following.go()
@@ -76,12 +76,12 @@ class HttpEffector:
         return f"<HttpEffector: {self._lean!r}, {self._full!r}>"
 
 
-def _traced(effect: Effect[Any], value: str | None) -> Effect[Any]:
+def _carrying(effect: Effect[Any], more: tuple[tuple[str, str], ...]) -> Effect[Any]:
     request: HttpRequest = effect.args
-    if value is None or any(name == "traceparent" for name, _ in request.headers):
+    headers = request.headers
+    if not more or (headers and any(name == "traceparent" for name, _ in headers)):
         return effect
-    headers = (*request.headers, ("traceparent", value))
-    return msgspec.structs.replace(effect, args=msgspec.structs.replace(request, headers=headers))
+    return msgspec.structs.replace(effect, args=msgspec.structs.replace(request, headers=(*headers, *more)))
 
 
 class _Following:

@@ -13,7 +13,7 @@ __all__ = ["NoRedirect", "redirected"]
 
 _FOLLOWED = frozenset({301, 302, 303, 307, 308})
 # Not for anybody but the origin that they were written for (RFC 9110 section 15.4).
-_CONFIDENTIAL = frozenset({"authorization", "cookie", "host", "idempotency-key"})
+_CONFIDENTIAL = frozenset({"authorization", "cookie", "host", "idempotency-key", "traceparent", "tracestate"})
 _OF_CONTENT = "content-"
 
 

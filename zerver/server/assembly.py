@@ -23,7 +23,7 @@ from ..effectors.call import CallEffector
 from ..effectors.compute import ComputeEffector
 from ..effectors.file import FileEffector
 from ..effectors.folder import Folder
-from ..effectors.http import HttpEffector
+from ..effectors.http import HttpEffector, Propagate
 from ..effectors.kv import KvEffector
 from ..effectors.sql import SqlEffector
 from ..effectors.timer import TimerEffector
@@ -42,17 +42,20 @@ def built_in_effectors(
     current: Callable[[], object],
     stage: Scheduler,
     cache: Scheduler | None = None,
+    propagate: Propagate | None = None,
 ) -> dict[str, Effector]:
     """A driver for each family that this version has. Blocking functions of ``call`` run on ``calls``, which is lent;
     ``compute`` is closed with its driver. ``current`` gives the tag of a compute task that is being started.
     ``stage`` finds the actors.
-    ``cache``: where the cache that all processes share is found; without it, a cache in memory is of this process."""
+    ``cache``: where the cache that all processes share is found; without it, a cache in memory is of this process.
+    ``propagate`` gives the headers by which ``http`` effects tell of the trace that they belong to."""
     effects = config.effects
     sqlite, postgres = effects.sqlite, effects.postgres
     return {
         "http": HttpEffector(
             max_body_bytes=effects.http.max_body_bytes,
             proxies=effects.http.proxies,
+            propagate=propagate,
             files=Folder(effects.files.root, effects.files.max_bytes),
         ),
         "sql": SqlEffector(

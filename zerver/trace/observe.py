@@ -30,9 +30,14 @@ class EffectObserver:
         # Not the ticket: by its scope it refers to the request, which would be left to the garbage collector.
         run.tell((event, at, start, detail, ticket.raw))
 
+    def starting(self) -> Ticket | None:
+        """Whose attempt is being started; for its driver, once."""
+        ticket, self._started = self._started, None
+        return ticket
+
     def current(self) -> object:
         """The tag of a compute task whose effect is being started: the request, and the effect in it."""
-        ticket, self._started = self._started, None
+        ticket = self.starting()
         return None if ticket is None else (ticket.scope.owner, ticket.tag)
 
     def compute(self, event: ComputeEvent, tag: Any, at: float, detail: object, /) -> None:
