@@ -77,7 +77,7 @@ class RequestState:
         self.errors: tuple[Error, ...] = ()
         self.exits: list[Callable[[], object]] | None = None
         self.given: list[tuple[str, Any]] | None = None
-        """What now, random and uuid gave, in order: a replay gives the same."""
+        """What now, random, uuid, elapsed and deadline gave, in order: a replay gives the same."""
         self.query: dict[str, list[str]] | None = None
         self.form: Form | None = None
 
@@ -258,13 +258,14 @@ class CtxView(Generic[R_contra, W_contra]):
 
     @property
     def elapsed(self) -> float:
-        """Seconds from the request's start to this run of the step."""
-        return (self._at_ns - self._state.started_ns) / 1e9
+        """Seconds from the request's start to this run of the step; recorded for replay."""
+        return self._given("elapsed", (self._at_ns - self._state.started_ns) / 1e9)
 
     @property
     def deadline(self) -> float:
-        """Seconds that were left when this run of the step began; past it the request ends with 504."""
-        return (self._state.deadline_ns - self._at_ns) / 1e9
+        """Seconds that were left when this run of the step began; past it the request ends with 504. Recorded for
+        replay."""
+        return self._given("deadline", (self._state.deadline_ns - self._at_ns) / 1e9)
 
     @property
     def errors(self) -> tuple[Error, ...]:

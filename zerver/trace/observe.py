@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from zerver_runtime.reactor.compute_pool import ComputeEvent
 from zerver_runtime.reactor.effector import Event
 from zerver_runtime.reactor.ticket import Ticket
 
+from .values import snapshot
+
 __all__ = ["EffectObserver"]
+
+_OUT_OF_REACH = frozenset({"http", "sql", "kv", "cache", "file", "timer"})
+"""Families whose raw results nobody but us has: they stay as they are until the trace is kept, or not. What a function
+or an actor gave is the app's, which may change it at any time."""
 
 
 class EffectObserver:
-    """Of one service: its dispatcher, and its compute workers."""
+    """Of one service: its dispatcher, and its compute workers. ``count`` takes what is counted for metrics: the event,
+    the effect's target, and the detail."""
 
-    def __init__(self) -> None:
+    def __init__(self, count: Callable[[str, str, Any], object] | None = None) -> None:
+        self._count = count
         self._started: Ticket | None = None  # whose attempt was started last
 
     def __call__(self, event: Event, ticket: Ticket, at: float, detail: Any, /) -> None:
@@ -22,13 +31,18 @@ class EffectObserver:
         DetachEffect as their tag. Tickets without one belong to no request, and leave no trace."""
         if event == "EffectStart":
             self._started = ticket
+        elif self._count is not None and event != "ReactorEffectScheduled":
+            self._count(event, ticket.effect.target, detail)
         run: Any = ticket.scope.owner
-        start = ticket.tag
+        start: Any = ticket.tag
         # An effect that is cancelled is traced by the interpreter, which knows why: in the causal order of the request.
         if run is None or start is None or event == "EffectCancelled":
             return
         # Not the ticket: by its scope it refers to the request, which would be left to the garbage collector.
-        run.tell((event, at, start, detail, ticket.raw))
+        raw = ticket.raw
+        if event == "ReactorEffectCompleted" and raw is not None and start.what.family not in _OUT_OF_REACH:
+            raw = snapshot(raw)
+        run.tell((event, at, start, detail, raw))
 
     def starting(self) -> Ticket | None:
         """Whose attempt is being started; for its driver, once."""

@@ -209,18 +209,22 @@ class ResultNote(msgspec.Struct, frozen=True, omit_defaults=True):
     effect: int
     attempts: int = 1
     error: ErrorNote | None = None
-    """Of a failure; then there is no ``raw``."""
+    """Of a failure. It has a ``raw`` only if it came of what the driver gave: a status, a body, no row."""
     raw: bytes | None = None
-    """MessagePack of what the driver gave: an ``HttpResult``, ``SqlRows`` (a list of them for a transaction), what
-    ``kv`` has, or the value of a function."""
+    """What the driver gave, packed (:mod:`zerver.trace.values`): an ``HttpResult``, ``SqlRows`` (a list of them for a
+    transaction), what ``kv`` has, or the value of a function."""
     missing: str = ""
-    """Why there is no ``raw``: a replay ends here."""
+    """Why there is no ``raw``: a replay ends at the step that reads it."""
+    redacted: tuple[str, ...] = ()
+    """Where something in ``raw`` was redacted, as in a :class:`RequestNote`."""
+    detail: bytes = b""
+    """Of a failure whose ``error`` does not tell all: its ``detail``, packed (:mod:`zerver.trace.values`)."""
 
 
 class GivenNote(msgspec.Struct, frozen=True):
-    """What ``ctx.now()``, ``ctx.random()`` or ``ctx.uuid()`` gave."""
+    """What ``ctx.now()``, ``ctx.random()``, ``ctx.uuid()``, ``ctx.elapsed`` or ``ctx.deadline`` gave."""
 
-    kind: Literal["now", "random", "uuid"]
+    kind: Literal["now", "random", "uuid", "elapsed", "deadline"]
     value: str | float
     """``now``: ISO 8601. ``uuid``: as text."""
 
@@ -248,6 +252,8 @@ class TraceRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     """Wall clock, nanoseconds since the epoch."""
     took_ns: int
     """From its first byte until it was closed: its answer was sent, or never will be."""
+    deadline_ns: int = 0
+    """How long it might have taken; 0: not recorded."""
     status: int | None = None
     """``None``: it got no answer."""
     client: str = ""

@@ -2,42 +2,41 @@
 
 from __future__ import annotations
 
-import enum
-import hashlib
-import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
 import msgspec
 
-from zerver_runtime.outcome import Failure, Success
+from zerver_runtime.outcome import Failure, Outcome, Success
 from zerver_runtime.reactor.breaker import StateChange
 from zerver_runtime.reactor.compute_pool import ComputeRun
 from zerver_runtime.reactor.effector import Retrying
 from zerver_runtime.reactor.offloading import Move
 
+from ..codec import Undecodable
 from ..decision import Need
 from ..effect import Effect
+from ..effect_results import interpret
 from ..effects.http import HttpResult
 from ..effects.sql import SqlRows
-from ..error import Error
+from ..error import DefinitionError, Error
 from ..execution import Execution
 from ..request import Request
 from ..response import Response
+from ..signals import DetachEffect, StartEffect
 from ..step import CompiledStep
+from . import values
+from .notes import error_note, need_note, source_digest
 from .reading import read_events
 from .record import (
     BreakerNote,
     ComputeNote,
     Detail,
-    EffectNote,
-    ErrorNote,
     EventNote,
     GivenNote,
     MoveNote,
-    NeedNote,
     OutcomeNote,
     RequestNote,
     ResponseNote,
@@ -50,11 +49,11 @@ from .record import (
     encode,
 )
 from .redaction import Redaction
+from .values import Snapshot
 
 __all__ = ["Recording"]
 
 _BODY: Final = 64 * 1024  # bytes of a body, or of what a driver gave, that are kept
-_WHAT: Final = 200  # characters that tell of an effect
 _EVENTS: Final = 2_000  # of a request; a step that asks for effects in a loop may have any number
 
 
@@ -99,6 +98,7 @@ class Recording:
             why=why,
             started_ns=epoch_ns + state.started_ns,
             took_ns=run.ended_ns - state.started_ns,
+            deadline_ns=state.deadline_ns - state.started_ns,
             status=None if response is None else response.status,
             client=request.client_ip,
             engine=self._engine,
@@ -151,39 +151,77 @@ class Recording:
                 retries[place] = retries.get(place, 0) + 1
             elif name == "ReactorEffectCompleted":
                 attempts = retries.get(place, 0) + 1
-                if isinstance(detail, Failure):
-                    yield ResultNote(*place, attempts, error=_error(detail.error))
-                else:
-                    kept, missing = self._raw(start.what, raw)
-                    yield ResultNote(*place, attempts, raw=kept, missing=missing)
+                yield self._result(start, attempts, detail, raw)
 
-    def _raw(self, effect: Effect[Any], raw: Any) -> tuple[bytes | None, str]:
-        """What a driver gave, encoded; or why it is not."""
-        if not self._bodies:
-            return None, "trace.bodies is off"
-        redaction = self._redaction
-        if isinstance(raw, HttpResult):
-            headers = redaction.headers(raw.headers)
-            kind = (raw.header("content-type") or "").encode("latin-1", "replace")
-            body = redaction.body(raw.body, kind, [])
-            if body is None:
-                return None, "its body may hold secrets"
-            raw = HttpResult(raw.status, headers, body)
-        elif any(redaction.secret(column) for column in _columns(raw)):
-            return None, "a column of it is secret"
+    def _result(self, start: StartEffect | DetachEffect, attempts: int, outcome: Outcome, raw: Any) -> ResultNote:
+        effect, need, index = start.what, start.need, start.effect
+        if isinstance(outcome, Success):
+            kept, missing, redacted = self._raw(effect, raw)
+            return ResultNote(need, index, attempts, None, kept, missing, redacted)
+        error = error_note(outcome.error)
+        # What the last attempt gave, or one before it: only if it leads to this failure, it is what this one came of.
+        if raw is not None and _failure_of(effect, raw) == outcome.error:
+            kept, _, redacted = self._raw(effect, raw)
+            if kept is not None and not redacted:
+                return ResultNote(need, index, attempts, error, kept)
+        detail = outcome.error.detail if isinstance(outcome.error, Error) else None
+        if not detail or detail == {"status": error.status}:
+            return ResultNote(need, index, attempts, error)
+        found: list[str] = []
         try:
-            data = _results.encode(raw)
-        except (TypeError, ValueError, RecursionError, OverflowError):
-            return None, f"a {type(raw).__name__} cannot be encoded"
-        if len(data) > _BODY:
-            return None, f"it has {len(data)} bytes, more than are kept"
-        return data, ""
+            data = values.pack(self._redaction.value(dict(detail), found))
+        except values.UNENCODABLE:
+            return ResultNote(need, index, attempts, error, missing="the detail of its error cannot be encoded")
+        return ResultNote(need, index, attempts, error, redacted=tuple(found), detail=data)
+
+    def _raw(self, effect: Effect[Any], raw: Any) -> tuple[bytes | None, str, tuple[str, ...]]:
+        """What a driver gave, packed; or why it is not; and what is redacted in it."""
+        if not self._bodies:
+            return None, "trace.bodies is off", ()
+        redaction, found, data = self._redaction, list[str](), None
+        wanted: Any = None
+        if isinstance(raw, Snapshot):
+            raw, data = raw.raw, raw.data
+            wanted = effect.result_type
+            if data is None:
+                return None, f"a {type(raw).__name__} cannot be encoded", ()
+        match raw:
+            case HttpResult():
+                wanted = HttpResult
+                headers = redaction.headers(raw.headers, found)
+                kind = (raw.header("content-type") or "").encode("latin-1", "replace")
+                body = redaction.body(raw.body, kind, found)
+                if body is None:
+                    return None, "its body may hold secrets", ()
+                raw = HttpResult(raw.status, headers, body)
+            case bytes():
+                raw = redaction.body(raw, b"", found)
+                if raw is None:
+                    return None, "it may hold secrets", ()
+            case SqlRows() | [SqlRows(), *_]:
+                if any(redaction.secret(column) for column in _columns(raw)):
+                    return None, "a column of it is secret", ()
+                wanted, raw = (SqlRows, _listed(raw)) if isinstance(raw, SqlRows) else (list[SqlRows], _all_listed(raw))
+            case [list() as items, cursor] if effect.op == "scan":
+                kept = [(key, redaction.body(one, b"", found)) for key, one in items]
+                if any(one is None for _, one in kept):
+                    return None, "a value of it may hold secrets", ()
+                raw = (kept, cursor)
+            case _ if data is not None:
+                plain = values.unpack(data)
+                redacted = redaction.value(plain, found)
+                if redacted is not plain:
+                    raw, data, wanted = redacted, None, None
+        packed, missing = _packed(raw, data, wanted)
+        if packed is not None and len(packed) > _BODY:
+            return None, f"it has {len(packed)} bytes, more than are kept", ()
+        return packed, missing, tuple(found)
 
     def _step(self, step: CompiledStep) -> StepNote:
         key = (step.where, step.name)
         note = self._steps.get(key)
         if note is None:
-            note = self._steps[key] = StepNote(step.name, step.where, _source_digest(step.fn))
+            note = self._steps[key] = StepNote(step.name, step.where, source_digest(step.fn))
         return note
 
 
@@ -193,18 +231,19 @@ def _ran(events: tuple[Any, ...]) -> Iterator[CompiledStep]:
             yield event[1]
 
 
+def _listed(rows: SqlRows) -> SqlRows:
+    """As it is read again."""
+    return rows if type(rows.rows) is list else msgspec.structs.replace(rows, rows=list(rows.rows))
+
+
+def _all_listed(several: Sequence[SqlRows]) -> list[SqlRows]:
+    return [_listed(rows) for rows in several]
+
+
 def _columns(raw: Any) -> Iterator[str]:
     for rows in raw if isinstance(raw, (list, tuple)) else (raw,):
         if isinstance(rows, SqlRows):
             yield from rows.columns
-
-
-def _source_digest(fn: object) -> str:
-    try:
-        source = inspect.getsource(inspect.unwrap(fn))  # type: ignore[arg-type]  # other callables raise TypeError
-    except (OSError, TypeError, ValueError):
-        return ""
-    return hashlib.sha256(source.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def _given(kind: Any, value: Any) -> GivenNote:
@@ -213,6 +252,32 @@ def _given(kind: Any, value: Any) -> GivenNote:
     elif isinstance(value, UUID):
         value = str(value)
     return GivenNote(kind, value)
+
+
+def _packed(raw: Any, data: bytes | None, wanted: Any) -> tuple[bytes | None, str]:
+    """``data``: the fast form, if it was taken when ``raw`` was new; ``raw`` may be another by now."""
+    try:
+        now = values.encode(raw)
+        if data is None or data == now:
+            if values.comes_back(now, wanted, raw):
+                return now, ""
+            full = values.pack(raw)
+            if values.comes_back(full, wanted, raw):
+                return full, ""
+        elif type(values.unpack(data, wanted)) is type(raw):
+            return data, ""
+    except (msgspec.MsgspecError, Undecodable, DefinitionError, *values.UNENCODABLE):
+        return None, f"a {type(raw).__name__} cannot be encoded"
+    return None, f"a {type(raw).__name__} cannot be encoded so that it comes back as one"
+
+
+def _failure_of(effect: Effect[Any], raw: Any) -> object:
+    """The error that is made of what a driver gave; ``None``: none is, or a bug."""
+    try:
+        outcome = interpret(effect, raw, lambda: 0.0)
+    except Exception:  # of an app's own type
+        return None
+    return outcome.error if isinstance(outcome, Failure) else None
 
 
 # Events
@@ -225,11 +290,11 @@ def _detail(detail: Any) -> Detail:
         case Success():
             return OutcomeNote(True)
         case Failure():
-            return OutcomeNote(False, _error(detail.error))
+            return OutcomeNote(False, error_note(detail.error))
         case Need():
-            return _need(detail)
+            return need_note(detail)
         case Retrying():
-            return RetryNote(detail.wait, _error(detail.error))
+            return RetryNote(detail.wait, error_note(detail.error))
         case StateChange():
             return BreakerNote(detail.before, detail.after)
         case Move():
@@ -237,100 +302,6 @@ def _detail(detail: Any) -> Detail:
         case ComputeRun():
             return ComputeNote(detail.end, detail.seconds, detail.cpu_seconds)
         case Error():
-            return _error(detail)
+            return error_note(detail)
         case _:
             return type(detail).__name__
-
-
-def _error(error: object) -> ErrorNote:
-    if not isinstance(error, Error):
-        return ErrorNote("INTERNAL", str(error)[:_WHAT])
-    status = error.detail.get("status") if isinstance(error.detail, Mapping) else None
-    return ErrorNote(
-        error.kind.name, error.what, error.key, status if isinstance(status, int) else None, error.retry_after
-    )
-
-
-def _need(need: Need) -> NeedNote:
-    then = need.then
-    return NeedNote(
-        effects=tuple([_effect(one) for one in need.effects]),
-        join=need.join,
-        mode=need.mode,
-        detach=need.detach,
-        then=None if then is None else getattr(then, "__name__", type(then).__name__),
-        compensations=tuple([one.label for one in need.compensations]),
-    )
-
-
-def _effect(effect: Effect[Any]) -> EffectNote:
-    return EffectNote(
-        label=effect.label,
-        family=effect.family,
-        op=effect.op,
-        target=effect.target,
-        what=_what(effect),
-        into=None if effect.into is None else effect.into.__name__,
-        required=effect.required,
-        timeout=effect.timeout,
-        digest=_digest(effect),
-    )
-
-
-_urls = Redaction()
-
-
-def _what(effect: Effect[Any]) -> str:
-    """What it is about, without the values in it."""
-    try:
-        text = _about(effect)
-    except AttributeError:  # an app's own driver of a family has arguments of its own
-        text = ""
-    return text if len(text) <= _WHAT else text[: _WHAT - 1] + "…"
-
-
-def _about(effect: Effect[Any]) -> str:
-    args = effect.args
-    match effect.family:
-        case "http":
-            return f"{args.method} {_urls.url(args.url)}"
-        case "sql":
-            statements = args.effects if effect.op == "transaction" else (effect,)
-            return "; ".join(" ".join(one.args.sql.split()) for one in statements)
-        case "kv" | "cache":
-            return str(getattr(args, "key", getattr(args, "prefix", "")))
-        case "file":
-            return str(args.path)
-        case "call" | "compute":
-            return str(args.name)
-        case _:
-            return ""
-
-
-def _digest(effect: Effect[Any]) -> str:
-    try:
-        data = _arguments.encode(effect.args)
-    except (TypeError, ValueError, RecursionError, OverflowError):
-        return ""
-    return hashlib.sha256(data).hexdigest()[:16]
-
-
-def _plain(value: Any) -> Any:
-    """What msgspec does not know, for a digest."""
-    if isinstance(value, range):
-        return [value.start, value.stop, value.step]
-    if isinstance(value, (frozenset, set)):
-        return sorted(value, key=repr)
-    if isinstance(value, Effect):
-        return [value.family, value.op, value.target, value.args]
-    if isinstance(value, Mapping):
-        return dict(value)
-    if isinstance(value, enum.Enum):
-        return value.value
-    if callable(value):
-        return f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', type(value).__qualname__)}"
-    raise TypeError(f"a {type(value).__name__} cannot be encoded")
-
-
-_arguments = msgspec.msgpack.Encoder(enc_hook=_plain, order="deterministic")
-_results = msgspec.msgpack.Encoder()

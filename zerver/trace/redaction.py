@@ -88,10 +88,10 @@ class Redaction:
                 return body
             found.append("body")
             return None
-        return msgspec.json.encode(redacted) if (redacted := self._value(value, "", found)) is not value else body
+        return msgspec.json.encode(redacted) if (redacted := self.value(value, found)) is not value else body
 
-    def _value(self, value: Any, path: str, found: list[str]) -> Any:
-        """The same object where nothing in it is a secret."""
+    def value(self, value: Any, found: list[str], path: str = "") -> Any:
+        """Plain data without the values of secret names; the same object where nothing in it is a secret."""
         if isinstance(value, dict):
             changed = {}
             for name, inner in value.items():
@@ -100,10 +100,10 @@ class Redaction:
                     found.append(f"body:{place}")
                     changed[name] = REDACTED
                 else:
-                    changed[name] = self._value(inner, place, found)
+                    changed[name] = self.value(inner, found, place)
             return changed if any(changed[name] is not value[name] for name in value) else value
         if isinstance(value, list):
-            items = [self._value(inner, f"{path}[{position}]", found) for position, inner in enumerate(value)]
+            items = [self.value(inner, found, f"{path}[{position}]") for position, inner in enumerate(value)]
             return items if any(new is not old for new, old in zip(items, value, strict=True)) else value
         return value
 
