@@ -466,9 +466,14 @@ def _close(run: Execution, actions: _Actions) -> None:
                 raise TypeError("it is async, and nothing would await it; give a plain function")
         except BaseException as problem:  # one callback must not stop the others
             actions.append(ReportBug(f"on_exit callback {name} failed", problem))
-    trace = run.around.trace
+    around = run.around
+    trace, count = around.trace, around.count
+    if trace is None and count is None:
+        return
+    run.ended_ns = now = around.clock()
+    if count is not None:
+        count(run)
     if trace is not None:
-        run.ended_ns = now = run.around.clock()
         if run.events is not None:
             run.events.append(None)
         response = run.response

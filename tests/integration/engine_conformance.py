@@ -204,13 +204,13 @@ async def play(row: Row, engine: str) -> Played:
     assert {id(run) for run in recorder.ended} == {id(run) for run in runs}, (
         "each request that reaches the engine has a trace, and no other"
     )
-    await until(lambda: not service._dispatcher.pending)
+    await until(lambda: not service.dispatcher.pending)
     traces = [told(run) for run in runs]
     lines_of = [causes(events) for events in traces]
     for run, lines in zip(runs, lines_of, strict=True):
         lines[:] = [line.replace(run.state.request.id, "ID") for line in lines]
     return Played(
-        row, engine, answers, place.notes, driver.log, runs, traces, lines_of, service._dispatcher.statistics()
+        row, engine, answers, place.notes, driver.log, runs, traces, lines_of, service.dispatcher.statistics()
     )
 
 

@@ -124,7 +124,7 @@ class Rig:
 
     @property
     def dispatcher(self) -> Any:
-        return self.service._dispatcher
+        return self.service.dispatcher
 
     def get(self, path: str, *, closes: bool = True) -> Asked:
         found = self.service.site.router.match("GET", path)

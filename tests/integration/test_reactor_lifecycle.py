@@ -336,11 +336,11 @@ async def test_a_client_that_goes_ends_its_request(driver: Own, stuck: Stuck, mo
     async with serving(app):
         (service,) = app._servers[0]._services.values()
         connection = Connection(app, path=path).start()
-        await until(lambda: service._dispatcher.pending)
+        await until(lambda: service.dispatcher.pending)
         connection.disconnect()
         await connection.ended()
         assert connection.sent == []
-        assert service._dispatcher.pending == 0
+        assert service.dispatcher.pending == 0
         stuck.go.set()
         await until(lambda: routes.exits == [path])
     assert routes.ended == []

@@ -91,6 +91,9 @@ class Live(Generic[X]):
     def __iter__(self) -> Iterator[X]:
         return iter(self._exchanges)
 
+    def __len__(self) -> int:
+        return len(self._exchanges)
+
     @property
     def empty(self) -> bool:
         """Whether there is none."""

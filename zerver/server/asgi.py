@@ -11,6 +11,7 @@ from typing import Any
 from ..config import Config
 from ..effect import Effect
 from ..error import AppError, Error, ErrorKind
+from ..metrics.request_meter import label
 from ..pipeline import Pipeline
 from ..request import Request
 from ..response import Response
@@ -175,9 +176,14 @@ class AsgiServer:
         found = self._site.router.match(scope["method"], path)
         healthy = found is None and path in HEALTH_PATHS and service.config.observability.health
         if found is None and not healthy and (mount := self._site.mount_of(path)) is not None:
-            await self.mounted[mount.path](_below(scope, mount, service), receive, send)
+            counted = _Counted(send)
+            try:
+                await self.mounted[mount.path](_below(scope, mount, service), receive, counted)
+            finally:
+                if counted.status:
+                    _count(service, label(scope["method"], f"{mount.path}/*"), counted.status, started_ns)
             return
-        request = _request(scope, path, request_id)
+        request, named = _request(scope, path, request_id), label(scope["method"])
         if isinstance(found, Match):
             limits = service.config.limits
             seconds = limits.deadline if found.endpoint.deadline is None else found.endpoint.deadline
@@ -188,7 +194,7 @@ class AsgiServer:
                 request = _request(scope, path, request_id, found.params, body)
                 await self._run(service, found.endpoint, request, started_ns, receive, send)
                 return
-            answer = service.render(body, request, None)
+            answer, named = service.render(body, request, None), found.endpoint.label
         elif healthy:
             answer = health_answer(scope["method"], path, ready=True)
         else:
@@ -198,6 +204,7 @@ class AsgiServer:
             await send_response(request, answer, service.render, service.responses, gone, send)
         finally:
             gone.cancel()
+            _count(service, named, answer.status, started_ns)
 
     async def _run(
         self, service: Service, pipeline: Pipeline, request: Request, started_ns: int, receive: Any, send: Any
@@ -301,6 +308,25 @@ def _route_path(scope: Any) -> str:
     if root and (path == root or path.startswith(root + "/")):
         return path[len(root) :] or "/"
     return path
+
+
+class _Counted:
+    """An ASGI ``send`` that passes messages on, and keeps the status."""
+
+    def __init__(self, send: Any) -> None:
+        self.status = 0
+        self._send = send
+
+    async def __call__(self, message: Any) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+        await self._send(message)
+
+
+def _count(service: Service, label: str, status: int, started_ns: int) -> None:
+    """A request that no step has run for."""
+    if service.meters is not None:
+        service.meters.requests.count(label, status, service.engine.clock() - started_ns)
 
 
 def _below(scope: Any, mount: Mount, service: Service) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from zerver_runtime.reactor.effector import Handle
 
 from ..engine.live import Exchange
 from ..error import Error, ErrorKind
+from ..metrics.request_meter import label
 from ..pipeline import Pipeline
 from ..request import Request
 from ..response import Response
@@ -221,7 +222,7 @@ class HttpProtocol(asyncio.Protocol):
                 self._body = []
                 self._out.append(self._wire.proceed())
         elif found is None and head.path in server.health:
-            self._answered(health_answer(head.method, head.path, not server.stopping))
+            self._without_route(head, health_answer(head.method, head.path, not server.stopping))
         elif head.upgrade == "websocket" and server.websockets is not None:
             self._upgrade(head)
         elif found is None and (mount := server.site.mount_of(head.path)) is not None:
@@ -229,7 +230,11 @@ class HttpProtocol(asyncio.Protocol):
             scope = asgi.scope(mount.path, server.service.mount_states.get(mount.path, {}))
             self._send(asgi, asgi.run(server.mounted[mount.path], scope))
         else:
-            self._answered(answer_without_route(self._request({}, b""), found, server.service.render))
+            self._without_route(head, answer_without_route(self._request({}, b""), found, server.service.render))
+
+    def _without_route(self, head: Head, answer: Response) -> None:
+        self._count(label(head.method), answer.status)
+        self._answered(answer)
 
     def _more(self, event: Event) -> None:
         """The body, and what ends a connection."""
@@ -323,6 +328,9 @@ class HttpProtocol(asyncio.Protocol):
         if asgi is not None:
             if asgi.status:
                 self._log_access(asgi.status, asgi.size)
+                if exchange is None and self._head is not None:
+                    mount = self._server.site.mount_of(self._head.path)
+                    self._count(label(self._head.method, f"{mount.path if mount else ''}/*"), asgi.status)
             asgi.disconnect()
         self._head = self._asgi = self._body = self._pipeline = self._exchange = None
         if exchange is not None:
@@ -331,7 +339,7 @@ class HttpProtocol(asyncio.Protocol):
             self.mind_reading()
 
     def _refuse(self, refused: Refused) -> None:
-        server, wire, kind = self._server, self._wire, _KINDS.get(refused.status)
+        server, wire, head, kind = self._server, self._wire, self._head, _KINDS.get(refused.status)
         text = b""
         if self._head is None:
             self._id = server.request_id()
@@ -342,6 +350,8 @@ class HttpProtocol(asyncio.Protocol):
                 text = wire.respond(answer.status, answer.headers, answer.body, self._now)
         text = text or wire.refuse(refused, self._now, self._id)
         if text:
+            route = self._pipeline[0].label if self._pipeline else label(head.method if head else "")
+            self._count(route, refused.status)
             self._out.append(text)
             self._log_access(refused.status, len(text.partition(b"\r\n\r\n")[2]))
         self._end()
@@ -497,6 +507,11 @@ class HttpProtocol(asyncio.Protocol):
         """The server stops, and nothing has come for a while."""
         if self._wire.idle and self._head is None:
             self._close(Closing.NOW)
+
+    def _count(self, label: str, status: int) -> None:
+        count = self._server.count
+        if count is not None:
+            count(label, status, self._server.clock() - self._started_ns)
 
     def _log_access(self, status: int, size: int) -> None:
         log, head, proxies = self._server.access_log, self._head, self._server.client_address

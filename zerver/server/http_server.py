@@ -70,6 +70,8 @@ class HttpServer:
         # As attributes of this they are found at once.
         self.match, self.begin, self.clock = self.site.router.match, self.engine.begin, self.engine.clock
         self.request_id = service.request_id
+        self.count = None if service.meters is None else service.meters.requests.count
+        """Of requests that no step has run for."""
         self.mounted = mounted
         self.websockets: Upgrades | None = None
         """What upgrades go to; without, they are requests as all others."""

@@ -39,6 +39,7 @@ from ..engine.step_placement import StepPlacement
 from ..error import AppError, EffectFailed, Error, ErrorKind
 from ..execution import Surroundings
 from ..faults import Faults
+from ..metrics.meters import Meters
 from ..problem import problem_response
 from ..request import Request
 from ..response import Response
@@ -73,6 +74,8 @@ class Host(msgspec.Struct, frozen=True):
     """Finds the cache of the whole Node; without it, each service has its own."""
     export: Sink | None = None
     """Takes kept traces beside the store, to export them."""
+    meters: Meters | None = None
+    """Count its requests and effects; without them, nothing is counted."""
 
 
 class Service:
@@ -101,17 +104,20 @@ class Service:
         self.responses = ThreadPool(_STREAMS, sys.maxsize, name="zerver-response")
         """Runs what comes after the pipeline: streams that are sent, and exit callbacks."""
         self._own_effectors = site.effectors
-        observer = EffectObserver()
+        self.meters = meters = host.meters
+        observer = EffectObserver(None if meters is None else meters.effects)
         if host.make_compute_pool is None:
             waiting = config.reactor.compute_pool.queue
             compute = ComputePool(compute_workers(config), waiting, observe=observer.compute, loop=loop)
         else:
             compute = host.make_compute_pool(observer.compute)
+        self.compute = compute
         self._local: LocalStage | None = None
         stage = host.stage
         if stage is None:
             self._local = LocalStage(loop)
             stage = self._local.scheduler
+        self.stage = stage
         propagation = None if trace is None else Propagation(observer.starting, sampled=host.export is not None)
         built_in = built_in_effectors(
             config, self._calls, compute, observer.current, stage, host.shared_cache,
@@ -119,7 +125,7 @@ class Service:
         )  # fmt: skip
         own = {kind: _OnLoop(driver, loop) for kind, driver in site.effectors.items()}
         self._timers = Timers(loop)
-        self._dispatcher = Dispatcher(
+        self.dispatcher = Dispatcher(
             {**built_in, **own},
             policy_for=policies(config.effects),
             interpret=_interpret,
@@ -127,9 +133,12 @@ class Service:
             clock=time.monotonic,
             call_later=self._timers.call_later,
             random=random.random,
-            observe=None if trace is None else observer,
+            observe=None if trace is None and meters is None else observer,
         )
-        around = Surroundings(clock=time.monotonic_ns, sources=_RealSources(), render=self.render, trace=trace)
+        around = Surroundings(
+            clock=time.monotonic_ns, sources=_RealSources(), render=self.render, trace=trace,
+            count=None if meters is None else meters.requests,
+        )  # fmt: skip
         self.engine: Engine = self._make_engine(around)
         self._opening: asyncio.Task[None] | None = None
         self._closing = AsyncExitStack()
@@ -184,7 +193,7 @@ class Service:
             if not settled.done():
                 settled.set_result(outcome)
 
-        ticket = self._dispatcher.start(effect, self._new_scope(), None, done)
+        ticket = self.dispatcher.start(effect, self._new_scope(), None, done)
         try:
             outcome = await settled
         finally:
@@ -218,14 +227,14 @@ class Service:
         steps, deadline = config.reactor.continuation_pool, config.limits.deadline
         if config.reactor.engine == "blocking":
             pool = ThreadPool(steps.size, steps.queue, name="zerver-request")
-            return BlockingEngine(loop, pool, self.responses, self._dispatcher, around, deadline, self._new_scope)
+            return BlockingEngine(loop, pool, self.responses, self.dispatcher, around, deadline, self._new_scope)
         thread_clock = ThreadClock()
         tasks = TaskSystem(
             loop.call_soon, loop.call_soon_threadsafe, around.clock,
             bound=steps.queue, size=steps.size, waiting=steps.queue, delayed=thread_clock.delayed,
         )  # fmt: skip
         return ReactorEngine(
-            tasks, self._timers.call_later, self.responses, self._dispatcher, around, deadline, self._new_scope,
+            tasks, self._timers.call_later, self.responses, self.dispatcher, around, deadline, self._new_scope,
             StepPlacement(steps.mode, steps.step_budget_ms / 1000, around.clock, thread_clock),
         )  # fmt: skip
 
