@@ -144,9 +144,11 @@ def look(ctx: CtxView[Buyer, OrderKey | Earlier | Cart]) -> Decision:
     ctx.put(OrderKey, key)
     return Need(
         [
-            sql.query(EARLIER, {"key": key}, into=Earlier),
             sql.query(LINES, {"customer": buyer.id}, into=Cart),
+            sql.query(EARLIER, {"key": key}, into=Earlier),
         ],
+        # In this order: if another request with this key has just emptied the cart, its order is found.
+        mode="sequential",
         then=begin,
     )
 
