@@ -31,14 +31,15 @@ def told(run: Execution) -> list[Record]:
     return read_events(run, tuple(run.events or ()))
 
 
-def read_events(run: Execution, events: Iterable[Event]) -> list[Record]:
-    """The same for some of the events of a request, from its first on."""
+def read_events(run: Execution, events: Iterable[Event], *, cut: bool = False) -> list[Record]:
+    """The same for some of the events of a request, from its first on. ``cut``: there were more."""
     reading, events = _Reading(run), tuple(events)
     # What is not told of ran right after the last that is; what goes on beside it may have been told of since.
     last = next((place for place in reversed(range(len(events))) if _leads_on(events[place])), -1)
     for event in events[: last + 1]:
         reading.take(event)
-    reading.catch_up()
+    if not cut:
+        reading.catch_up()
     for event in events[last + 1 :]:
         reading.take(event)
     if run.ended_ns and not events:

@@ -90,7 +90,8 @@ class Recording:
         """What is kept of a request that is over."""
         state = run.state
         request, response = state.request, run.response
-        short = tuple(run.events or ())[:_EVENTS]
+        told = tuple(run.events or ())
+        short = told[:_EVENTS]
         parent = request.header(b"traceparent")
         return TraceRecord(
             id=request.id,
@@ -110,7 +111,7 @@ class Recording:
                     EventNote(
                         one.kind, one.at_ns - state.started_ns, one.name, one.need, one.effect, _detail(one.detail)
                     )
-                    for one in read_events(run, short)
+                    for one in read_events(run, short, cut=len(told) > _EVENTS)
                 ]
             ),
             results=tuple(self._results(short)),
@@ -182,7 +183,7 @@ class Recording:
         wanted: Any = None
         if isinstance(raw, Snapshot):
             raw, data = raw.raw, raw.data
-            wanted = effect.result_type
+            wanted = effect.result_type if effect.family in ("call", "compute", "actor") else None
             if data is None:
                 return None, f"a {type(raw).__name__} cannot be encoded", ()
         match raw:
