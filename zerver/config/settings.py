@@ -298,6 +298,7 @@ class TraceConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     ``enabled`` None is on under ``zerver serve`` and ``zerver dev``, and off elsewhere. ``store`` is a SQLite file, of
     at most ``max_bytes``, whose traces are let go after ``max_days``. ``bodies``: whether bodies and what drivers gave
     are recorded. ``redact``: names of headers, parameters and fields whose values are not, beside the usual secrets.
+    ``otlp``: whether kept traces are exported by OTLP; None is as the ``OTEL_*`` variables of the environment say.
     """
 
     enabled: bool | None = None
@@ -309,6 +310,7 @@ class TraceConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     trusted: list[Text] = []
     bodies: bool = True
     redact: list[Text] = []
+    otlp: bool | None = None
 
 
 class ObservabilityConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

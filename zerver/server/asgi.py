@@ -105,13 +105,14 @@ class AsgiServer:
             self.mounted = {mount.path: _answering(mount.app) for mount in self._site.mounts}
         loop = asyncio.get_running_loop()
         config = self._configure()
-        trace = self._trace
-        scheduler = self.host.scheduler
+        trace, host = self._trace, self.host
+        scheduler = host.scheduler
         if trace is None and (scheduler is not None if config.trace.enabled is None else config.trace.enabled):
-            from .tracing import tail_recorder
+            from .tracing import tail_recorder, with_export
 
-            trace = tail_recorder(config, loop, scheduler or 0)
-        service = self._services[loop] = Service(self._site, config, loop, trace, self.host)
+            host = with_export(config, host)
+            trace = tail_recorder(config, loop, host)
+        service = self._services[loop] = Service(self._site, config, loop, trace, host)
         return service
 
     async def _keep(self, service: Service) -> AsyncGenerator[None, None]:

@@ -21,9 +21,11 @@ from ..cache_actor import CACHE, CacheActor
 from ..config import Config
 from ..config.rules import is_redis
 from ..error import AppError
+from ..trace.span_exporter import finish_exports
 from .listener import Listener, inherit, open_listener
 from .log import Lines, announce, printable
 from .processors import compute_workers, performance_schedulers
+from .tracing import export_actor
 
 if TYPE_CHECKING:
     from zerver_runtime.scheduler_process import SchedulerContext
@@ -52,6 +54,7 @@ def serve_node(
 
     :raises ListenError: it cannot listen there.
     :raises TlsError: the certificate or its key cannot be used.
+    :raises ConfigError: traces are to be exported, and cannot be.
     :raises AppError: the app could not start, or not stop as it should; or its schedulers died again and again.
     :raises RuntimeError: other threads run, whose locks a fork would copy as they are.
     """
@@ -59,6 +62,7 @@ def serve_node(
         from .tls import server_context
 
         server_context(config.server)
+    actors = _actors(config)
     count = performance_schedulers(config)
     listener = open_listener(config.server, count) if fd is None else inherit(fd, config.server)
     for sock in listener.sockets:
@@ -70,7 +74,7 @@ def serve_node(
         listeners=listener.sockets,
         shared=len(listener.sockets) < count,
         lent=fd is not None,
-        actors=_actors(config),
+        actors=actors,
         limits=NodeLimits(grace=config.server.grace + _LIFESPAN, boot=_BOOT),
         no_reload=no_reload,
     )
@@ -89,10 +93,10 @@ def serve_node(
 
 
 def _actors(config: Config) -> dict[str, tuple[str, tuple[Any, ...], str]]:
-    effects = config.effects
-    if is_redis(effects.cache):
-        return {}
-    return {CACHE: (class_path(CacheActor), (effects.cache_bytes,), CacheActor.affinity)}
+    effects, actors = config.effects, export_actor(config)
+    if not is_redis(effects.cache):
+        actors[CACHE] = (class_path(CacheActor), (effects.cache_bytes,), CacheActor.affinity)
+    return actors
 
 
 def _preload() -> None:
@@ -108,7 +112,9 @@ def _run(load: Callable[[], tuple[App, Config]], listener: Listener, node: NodeC
 
     async def boot(context: SchedulerContext) -> None:
         if context.kind == "efficiency":
-            return  # it serves no connections: it holds actors, and imports what they are made of when it gets them
+            # It serves no connections: it holds actors, and imports what they are made of when it gets them.
+            context.on_drain.append(lambda: finish_exports(context.scheduler))
+            return
         from .scheduler_boot import boot_scheduler
 
         await boot_scheduler(context, load)

@@ -16,6 +16,7 @@ from zerver_runtime.scheduler_process import ApplicationFailed, SchedulerContext
 from ..cache_actor import CACHE
 from ..config import Config, LimitsConfig
 from ..error import ZerverError
+from ..trace.export_actor import EXPORTER, ActorSink
 from ..trace.recorder import TailRecorder
 from ..wire import Limits
 from .access_log import AccessLog
@@ -80,6 +81,7 @@ class _Serving:
             make_compute_pool=lambda observe: context.compute_pool(tasks, observe),
             stage=context.scheduler,
             shared_cache=context.scheduler if shares_cache else None,
+            export=ActorSink(context.scheduler) if EXPORTER in context.config.actors else None,
         )
         context.keep({name: (one.kind, one.args, one.kwargs) for name, one in self._app.site().actors.items()})
         if shares_cache:

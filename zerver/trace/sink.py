@@ -15,11 +15,12 @@ from zerver_runtime.reactor.threads import ThreadPool
 
 from ..error import ZerverError
 from .record import Row
+from .recorder import Sink
 
 if TYPE_CHECKING:
     from .store import TraceStore
 
-__all__ = ["StoreSink"]
+__all__ = ["Both", "StoreSink"]
 
 _log = logging.getLogger("zerver.trace")
 
@@ -76,6 +77,23 @@ class StoreSink:
     def _end(self) -> None:
         if self._store is not None:
             self._store.close()
+
+
+class Both:
+    """Writes to a store, and has it exported. What the exporter has no room for is its own to count."""
+
+    def __init__(self, store: Sink, export: Sink) -> None:
+        self._store = store
+        self._export = export
+
+    def write(self, rows: Sequence[Row], /) -> bool:
+        """See :class:`~zerver.trace.recorder.Sink`."""
+        self._export.write(rows)
+        return self._store.write(rows)
+
+    async def close(self) -> None:
+        """Both at once."""
+        await asyncio.gather(self._store.close(), self._export.close())
 
 
 async def _wait(event: asyncio.Event) -> None:

@@ -27,7 +27,7 @@ PARKED_NS = 5_000_000
 """A wait that is longer is a span."""
 
 SpanKind: TypeAlias = Literal["server", "internal", "client"]
-_WAITS = {"queue": "wait for the first step", "turn": "wait for a turn"}
+_WAITS = {"queue": "first step", "turn": "turn"}  # segments of the critical path
 
 
 class SpanEvent(msgspec.Struct, frozen=True):
@@ -170,11 +170,11 @@ class _Tree:
             events=events, failed=failed, description="" if error is None or not failed else error.what,
         )  # fmt: skip
         if attempt.queued_ns > PARKED_NS:
-            yield self._job("wait for a place", span_id(self._record.id, own, "place"), own, start, attempt.start_ns)
+            yield self._job("place", span_id(self._record.id, own, "place"), own, start, attempt.start_ns)
         queued = effect.worker_queue_ns
         if last and queued is not None and queued > PARKED_NS:
             until = attempt.start_ns + queued
-            yield self._job("wait for a worker", span_id(self._record.id, own, "worker"), own, attempt.start_ns, until)
+            yield self._job("worker", span_id(self._record.id, own, "worker"), own, attempt.start_ns, until)
 
     def _answered(self, need: int, effect: int) -> int | None:
         """With what an upstream succeeded, where that was recorded."""
@@ -188,8 +188,8 @@ class _Tree:
         own = span_id(self._record.id, "job", number)
         return self._job(_WAITS[segment.kind], own, self._root, segment.start_ns, segment.end_ns)
 
-    def _job(self, name: str, own: str, parent: str, start: int, end: int) -> SpanData:
-        return self._span(name, "internal", own, parent, start, end, {"zerver.job": name.removeprefix("wait for ")})
+    def _job(self, waits_for: str, own: str, parent: str, start: int, end: int) -> SpanData:
+        return self._span(f"wait: {waits_for}", "internal", own, parent, start, end, {"zerver.waits_for": waits_for})
 
     def _event(self, name: str, at_ns: int, attributes: Attributes) -> SpanEvent:
         return SpanEvent(name, self._record.started_ns + at_ns, attributes)

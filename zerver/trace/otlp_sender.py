@@ -1,0 +1,88 @@
+"""The OpenTelemetry SDK, and its exporter for OTLP over HTTP: the only import of both.
+
+They read ``OTEL_RESOURCE_ATTRIBUTES``, ``OTEL_SERVICE_NAME`` and ``OTEL_EXPORTER_OTLP_*`` themselves.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Sequence
+
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import Event, ReadableSpan
+from opentelemetry.sdk.trace.export import SpanExportResult
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState
+
+from .spans import SpanData
+
+__all__ = ["OtlpSender"]
+
+_KINDS = {"server": SpanKind.SERVER, "internal": SpanKind.INTERNAL, "client": SpanKind.CLIENT}
+_UNSET = Status(StatusCode.UNSET)
+_SCOPE = InstrumentationScope("zerver", schema_url="https://opentelemetry.io/schemas/1.44.0")
+_LOGGERS = ("opentelemetry.exporter.otlp.proto.http.trace_exporter", "opentelemetry.exporter.otlp.common.http")
+
+
+class OtlpSender:
+    """A :class:`~zerver.trace.span_exporter.Sender`."""
+
+    def __init__(self) -> None:
+        self._resource = Resource.create()
+        self._exporter = OTLPSpanExporter()
+        self._said = _Said(threading.get_ident())
+        for name in _LOGGERS:
+            logging.getLogger(name).addFilter(self._said)
+
+    def send(self, batch: Sequence[SpanData], /) -> str:
+        self._said.last = ""
+        if self._exporter.export([self._span(one) for one in batch]) is SpanExportResult.SUCCESS:
+            return ""
+        return self._said.last or "the collector does not take them"
+
+    def stop(self) -> None:
+        self._exporter.shutdown()  # type: ignore[no-untyped-call]
+
+    def _span(self, data: SpanData) -> ReadableSpan:
+        trace, flags = int(data.context.trace_id, 16), TraceFlags(data.context.flags)
+        state = _state(data.context.state)
+        parent = None
+        if data.parent_id:
+            remote = data.parent_id == data.context.span_id
+            parent = SpanContext(trace, int(data.parent_id, 16), remote, flags, state)
+        return ReadableSpan(
+            name=data.name,
+            context=SpanContext(trace, int(data.span_id, 16), False, flags, state),
+            parent=parent,
+            resource=self._resource,
+            attributes=data.attributes,
+            events=[Event(one.name, one.attributes, one.at_ns) for one in data.events],
+            kind=_KINDS[data.kind],
+            status=Status(StatusCode.ERROR, data.description or None) if data.failed else _UNSET,
+            start_time=data.start_ns,
+            end_time=data.end_ns,
+            instrumentation_scope=_SCOPE,
+        )
+
+
+def _state(text: str) -> TraceState | None:
+    if not text:
+        return None
+    return TraceState([(key, value) for key, _, value in (one.partition("=") for one in text.split(","))])
+
+
+class _Said(logging.Filter):
+    """Keeps what the exporter says on this thread: it does so with each attempt, and we say it once in a while."""
+
+    def __init__(self, thread: int) -> None:
+        super().__init__()
+        self._thread = thread
+        self.last = ""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.thread != self._thread:
+            return True
+        self.last = record.getMessage()
+        return False
