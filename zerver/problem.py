@@ -7,18 +7,50 @@ import functools
 import math
 import re
 import traceback
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import msgspec
 
-from .error import Error
+from .error import AppError, Error
 from .request import Request
 from .response import Response, encode_json
 
-__all__ = ["problem_response"]
+if TYPE_CHECKING:
+    from .site import OnError
+
+__all__ = ["error_response", "problem_response"]
 
 _SAFE = "/:@!$&'()*+,;="  # of a path, RFC 3986 section 3.3
 _PLAIN = re.compile(r"[A-Za-z0-9/._~-]*")  # what is never quoted
+
+
+def error_response(
+    error: Error,
+    request: Request,
+    exception: BaseException | None,
+    on_error: OnError | None,
+    failed: Callable[[Request, str, BaseException], object],
+    debug: bool = False,
+) -> Response:
+    """The response of an error: the app's, or :func:`problem_response`. Never raises; ``failed`` is told in a sentence
+    what could not be done, and why."""
+    if on_error is not None:
+        problem: BaseException
+        try:
+            answer: object = on_error(error, request)
+            if isinstance(answer, Response):
+                return answer
+            problem = AppError(f"on_error returned a {type(answer).__name__}; it returns a Response")
+        except (Exception, SystemExit) as raised:
+            problem = raised
+        failed(request, f"on_error failed on {error.kind.name}", problem)
+    try:
+        return problem_response(error, request, exception, debug)
+    except Exception as raised:
+        failed(request, "its error has no JSON form", raised)
+        return problem_response(Error(error.kind), request, exception, debug)
 
 
 def problem_response(error: Error, request: Request, exception: BaseException | None, debug: bool = False) -> Response:

@@ -17,7 +17,7 @@ from ..error import Error, ErrorKind
 from ..execution import OFFLOADED, WAITING, Execution, PendingNeed, Surroundings
 from ..interpreter import advance, run_step
 from ..pipeline import Pipeline
-from ..problem import problem_response
+from ..problem import error_response
 from ..request import Request
 from ..response import Response
 from ..routing import Match
@@ -136,9 +136,7 @@ class _Driver:
         return Execution(pipeline.steps, request, around, 0, self._deadline_ns, pipeline.label)
 
     def _render(self, error: Error, request: Request, exception: BaseException | None) -> Response:
-        if self._site.on_error is not None:
-            return self._site.on_error(error, request)
-        return problem_response(error, request, exception)
+        return error_response(error, request, exception, self._site.on_error, lambda *_: None)
 
     def _first(self) -> Input:
         following = self._left.following

@@ -36,11 +36,11 @@ from ..engine.blocking import BlockingEngine
 from ..engine.live import Engine
 from ..engine.reactor import ReactorEngine
 from ..engine.step_placement import StepPlacement
-from ..error import AppError, EffectFailed, Error, ErrorKind
+from ..error import EffectFailed, Error, ErrorKind
 from ..execution import Surroundings
 from ..faults import Faults
 from ..metrics.meters import Meters
-from ..problem import problem_response
+from ..problem import error_response
 from ..request import Request
 from ..response import Response
 from ..site import Site
@@ -205,22 +205,8 @@ class Service:
 
     def render(self, error: Error, request: Request, exception: BaseException | None) -> Response:
         """The response of an error: the app's, or problem+json. Never raises."""
-        if self._on_error is not None:
-            problem: BaseException
-            try:
-                answer: object = self._on_error(error, request)
-                if isinstance(answer, Response):
-                    return answer
-                problem = AppError(f"on_error returned a {type(answer).__name__}; it returns a Response")
-            except (Exception, SystemExit) as raised:
-                problem = raised
-            _log.error("request %s: on_error failed on %s", request.id, error.kind.name, exc_info=problem)
         debug = self.config.observability.debug
-        try:
-            return problem_response(error, request, exception, debug)
-        except Exception as raised:
-            _log.error("request %s: its error has no JSON form", request.id, exc_info=raised)
-            return problem_response(Error(error.kind), request, exception, debug)
+        return error_response(error, request, exception, self._on_error, _not_rendered, debug)
 
     def _make_engine(self, around: Surroundings) -> Engine:
         config, loop = self.config, self.loop
@@ -275,6 +261,10 @@ class _OnLoop:
                 hand_over(loop, done, outcome)
 
         return self._driver.start(effect, settle)
+
+
+def _not_rendered(request: Request, what: str, problem: BaseException) -> None:
+    _log.error("request %s: %s", request.id, what, exc_info=problem)
 
 
 def _interpret(effect: Effect[Any], raw: Any) -> Outcome:
