@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 from typing import Any, get_args
 
@@ -13,6 +14,7 @@ from join_contract import Case, cases, contract, forms, steps_of
 from reactor_kit import Asked, Reactor
 
 from zerver import CtxView, Decision, Done, Effect, ErrorKind, Need, Retry
+from zerver.cli.trace_view import trace_page
 from zerver.error import Error
 from zerver.trace.reasons import duration, queues, reasons
 from zerver.trace.record import TraceRecord
@@ -185,6 +187,30 @@ def test_a_retry_is_told_with_both_attempts_and_the_wait() -> None:
         "test.flaky: attempt 1 failed after 500 ms (UPSTREAM_UNAVAILABLE: no connection); tried again 100 ms later"
     ) in said
     assert "test.flaky: attempt 2 of test:flaky succeeded after 100 ms" in said
+
+
+def test_attempts_that_failed_show_as_such_the_last_one_too_and_however_short() -> None:
+    reactor = Reactor()
+    request = asks(reactor, effect("flaky", retry=Retry(attempts=2, base=0.2), required=False))
+    wait(reactor, 0.001)
+    settle(reactor, "flaky", AWAY)
+    wait(reactor, 0.1)
+    wait(reactor, 0.001)
+    settle(reactor, "flaky", AWAY)
+    line, said = told(request)
+    assert [kind for kind, _, _ in bars(line, "effect")] == ["failed", "retry", "failed"]
+    (row,) = [row for row in trace_page(record_of(request), lambda text, _: text) if row.startswith(" > test.flaky")]
+    assert re.search(r"flaky +x-+x ", row), row
+    assert any(one.startswith("test.flaky: attempt 2 of test:flaky failed for good after ") for one in said)
+
+
+def test_one_that_the_request_did_without_is_told_as_optional() -> None:
+    reactor = Reactor()
+    request = asks(reactor, effect("extra", required=False))
+    wait(reactor, 0.2)
+    settle(reactor, "extra", AWAY)
+    _, said = told(request)
+    assert "test.extra (optional) failed after 200 ms: UPSTREAM_UNAVAILABLE: no connection" in said
 
 
 def test_what_the_join_dropped_was_late_or_went_on_is_told_as_such() -> None:

@@ -99,8 +99,9 @@ def _spent(one: Segment) -> str:
 
 def _effect(need: NeedSpan, effect: EffectSpan) -> Iterator[str]:
     name, total = effect.note.label, len(effect.attempts)
+    optional = "" if effect.note.required else " (optional)"
     if not effect.attempts and effect.end == "failed":
-        yield f"{name} was not tried: {_error(effect.error)}"
+        yield f"{name}{optional} was not tried: {_error(effect.error)}"
     for attempt in effect.attempts:
         if attempt.queued_ns >= _WORTH_NS:
             yield f"{name}: attempt {attempt.number} waited {duration(attempt.queued_ns)} for a place at {_at(effect)}"
@@ -111,13 +112,13 @@ def _effect(need: NeedSpan, effect: EffectSpan) -> Iterator[str]:
             )
     if effect.worker_queue_ns is not None and effect.worker_queue_ns >= _WORTH_NS:
         yield f"{name} waited {duration(effect.worker_queue_ns)} for a worker process"
+    last = effect.attempts[-1] if effect.attempts else None
+    after = "" if last is None or last.end_ns is None else f" after {duration(last.end_ns - last.start_ns)}"
     if total > 1 and effect.end in ("ok", "failed"):
-        last = effect.attempts[-1]
-        after = "" if last.end_ns is None else f" after {duration(last.end_ns - last.start_ns)}"
         how = f"succeeded{after}" if effect.end == "ok" else f"failed for good{after}: {_error(effect.error)}"
         yield f"{name}: attempt {total} of {_at(effect)} {how}"
     elif total == 1 and effect.end == "failed":
-        yield f"{name} failed: {_error(effect.error)}"
+        yield f"{name}{optional} failed{after}: {_error(effect.error)}"
     for change in effect.breaker:
         yield f"{name}: the breaker of {effect.note.target} went from {change.before} to {change.after}"
     yield from _left(need, effect)

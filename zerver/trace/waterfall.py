@@ -16,7 +16,7 @@ __all__ = ["Bar", "BarKind", "WaterfallRow", "waterfall"]
 BarKind: TypeAlias = Literal["queue", "turn", "step", "need", "place", "worker", "run", "failed", "retry"]
 """``queue``: until the first step. ``turn``: all was there to go on, and it waited. ``step``: it ran. ``need``: from
 the asking until the join. ``place``: for a place in the bulkhead. ``worker``: for a worker process. ``run``: an
-attempt. ``failed``: an attempt that was tried again. ``retry``: until the next one."""
+attempt. ``failed``: an attempt that failed. ``retry``: until the next one."""
 
 
 class Bar(msgspec.Struct, frozen=True):
@@ -139,4 +139,5 @@ def _attempt(effect: EffectSpan, attempt: AttemptSpan, stop: int) -> Iterator[Ba
         begun = min(stop, begun + effect.worker_queue_ns)
         yield Bar("worker", attempt.start_ns, begun, attempt.number)
     if stop > begun:
-        yield Bar("run" if attempt.error is None else "failed", begun, stop, attempt.number)
+        failed = attempt.error is not None or (attempt is effect.attempts[-1] and effect.end == "failed")
+        yield Bar("failed" if failed else "run", begun, stop, attempt.number)
