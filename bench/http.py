@@ -22,14 +22,17 @@ from pathlib import Path
 
 from bench.harness import Figure, Figures
 
-__all__ = ["BENCHMARK", "cpu_seconds"]
+__all__ = ["BENCHMARK", "CLIENT_CPU", "Command", "cpu_seconds", "load", "serving", "zerver"]
 
 _PATH = "/todos/42"
 _BODY = b'{"id":"42","ok":true}'
 _CONNECTIONS = 64
 _SECONDS = 3
 _ROUNDS = 5
-_SERVER_CPU, _CLIENT_CPU = "0", "1"
+_SERVER_CPU, CLIENT_CPU = "0", "1"
+
+Command = Callable[[int, Path], "list[str] | str"]
+"""What serves on a port, with a folder for its files; or why it cannot."""
 
 _NGINX = """daemon off; worker_processes 1; pid {folder}/pid; error_log /dev/null; events {{ worker_connections 4096; }}
 http {{ access_log off; keepalive_requests 1000000000; server {{ listen 127.0.0.1:{port}; location / {{
@@ -45,15 +48,17 @@ def _nginx(port: int, folder: Path) -> list[str] | str:
     return [program, "-e", "/dev/null", "-p", str(folder), "-c", str(conf)]
 
 
-def _zerver(*flags: str) -> Callable[[int, Path], list[str] | str]:
+def zerver(schedulers: int) -> Command:
+    """Zerver with so many scheduler processes."""
+
     def command(port: int, folder: Path) -> list[str] | str:
         python = [sys.executable, "-m", "zerver", "serve", "bench.http_apps:zerver_app"]
-        return [*python, "--port", str(port), "--schedulers", "1", *flags]
+        return [*python, "--port", str(port), "--schedulers", str(schedulers)]
 
     return command
 
 
-def _granian(interface: str, target: str) -> Callable[[int, Path], list[str] | str]:
+def _granian(interface: str, target: str) -> Command:
     def command(port: int, folder: Path) -> list[str] | str:
         if find_spec("granian") is None:
             return "Granian is not installed; it is in the extra bench"
@@ -63,7 +68,7 @@ def _granian(interface: str, target: str) -> Callable[[int, Path], list[str] | s
     return command
 
 
-def _uvicorn(target: str, needs: str) -> Callable[[int, Path], list[str] | str]:
+def _uvicorn(target: str, needs: str) -> Command:
     def command(port: int, folder: Path) -> list[str] | str:
         if find_spec(needs) is None:
             return f"{needs} is not installed; it is in the extra bench"
@@ -73,9 +78,9 @@ def _uvicorn(target: str, needs: str) -> Callable[[int, Path], list[str] | str]:
     return command
 
 
-_SIDES: dict[str, Callable[[int, Path], list[str] | str]] = {
+_SIDES: dict[str, Command] = {
     "nginx, return 200": _nginx,
-    "Zerver, three steps": _zerver(),
+    "Zerver, three steps": zerver(1),
     "Granian, RSGI": _granian("rsgi", "bench.http_apps:rsgi_app"),
     "Starlette on uvicorn": _uvicorn("bench.http_apps:starlette_app", "starlette"),
     "FastAPI on uvicorn": _uvicorn("bench.http_apps:fastapi_app", "fastapi"),
@@ -83,19 +88,19 @@ _SIDES: dict[str, Callable[[int, Path], list[str] | str]] = {
 
 
 @contextmanager
-def _serving(side: str) -> Iterator[tuple[int, int] | str]:
-    """The port and the pid of a server that answers; or why there is none."""
+def serving(side: str, serve: Command, cpus: str = _SERVER_CPU) -> Iterator[tuple[int, int] | str]:
+    """The port and the pid of a server that answers; or why there is none. ``cpus``: where it may run."""
     with tempfile.TemporaryDirectory() as folder, socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
         probe.close()
-        command = _SIDES[side](port, Path(folder))
+        command = serve(port, Path(folder))
         if isinstance(command, str):
             yield command
             return
         environment = {**os.environ, "ZERVER_OBSERVABILITY__ACCESS_LOG": "false"}
-        server = subprocess.Popen(["taskset", "-c", _SERVER_CPU, *command], env=environment, stderr=subprocess.DEVNULL)
+        server = subprocess.Popen(["taskset", "-c", cpus, *command], env=environment, stderr=subprocess.DEVNULL)
         try:
             _until_it_answers(side, server, port)
             yield port, server.pid
@@ -142,16 +147,16 @@ def cpu_seconds(pid: int) -> float:
     return total
 
 
-def _load(port: int, pid: int) -> tuple[float, float]:
-    """Requests a second, and CPU microseconds of the server for each."""
+def load(port: int, pid: int, cpu: str = CLIENT_CPU) -> tuple[float, float]:
+    """Requests a second, and CPU microseconds of the server for each. ``cpu``: that of the client."""
     began = cpu_seconds(pid)
-    wrk = ["taskset", "-c", _CLIENT_CPU, "wrk", "-t1", f"-c{_CONNECTIONS}", f"-d{_SECONDS}"]
+    wrk = ["taskset", "-c", cpu, "wrk", "-t1", f"-c{_CONNECTIONS}", f"-d{_SECONDS}"]
     told = subprocess.run([*wrk, f"http://127.0.0.1:{port}{_PATH}"], capture_output=True, text=True, check=True).stdout
-    cpu = cpu_seconds(pid) - began
+    took = cpu_seconds(pid) - began
     if "Non-2xx" in told or "Socket errors" in told:
         raise RuntimeError(told)
     requests = int(re.findall(r"(\d+) requests in", told)[0])
-    return float(re.findall(r"Requests/sec:\s*([\d.]+)", told)[0]), cpu / requests * 1e6
+    return float(re.findall(r"Requests/sec:\s*([\d.]+)", told)[0]), took / requests * 1e6
 
 
 def _measure() -> list[Figure]:
@@ -161,13 +166,13 @@ def _measure() -> list[Figure]:
     micros: dict[str, list[float]] = {side: [] for side in _SIDES}
     for turn in range(_ROUNDS):
         for side in list(_SIDES) if turn % 2 == 0 else list(_SIDES)[::-1]:
-            with _serving(side) as found:
+            with serving(side, _SIDES[side]) as found:
                 if isinstance(found, str):
                     if turn == 0:
                         print(f"{side}: left out: {found}")
                     continue
-                _load(*found)  # warm
-                rate, cpu = _load(*found)
+                load(*found)  # warm
+                rate, cpu = load(*found)
                 rates[side].append(rate)
                 micros[side].append(cpu)
     medians = {side: statistics.median(values) for side, values in rates.items() if values}
