@@ -52,7 +52,7 @@ class TracePage(msgspec.Struct, frozen=True, kw_only=True):
     """There are older ones: ask for what is ``before`` the last of these. Of what is newer than a cursor: there are
     newer ones."""
     newest: int = 0
-    """The cursor of the store's newest trace, whatever the filters: ask for what is ``after`` it."""
+    """The cursor to ask for newer ones: what is ``after`` it."""
     total: int | None = None
     """How many match; only with the first page."""
     problem: str = ""
@@ -66,10 +66,19 @@ def level_of(status: int | None) -> Level:
     return "client" if status >= 400 else "ok"
 
 
-def trace_page(found: Sequence[Summary], *, limit: int, newest: int, total: int | None) -> TracePage:
-    """A page of ``limit`` traces, out of one more where there are more; the newest first."""
+def trace_page(
+    found: Sequence[Summary], *, limit: int, newest: int, total: int | None, oldest_first: bool = False
+) -> TracePage:
+    """A page of ``limit`` traces, out of one more where there are more. ``newest``: of the store, before it was asked
+    for these: some of them may have come since."""
+    shown = found[:limit]
+    more = len(found) > limit
+    last = max((one.seq for one in shown), default=0)
     return TracePage(
-        traces=tuple([_line(one) for one in found[:limit]]), more=len(found) > limit, newest=newest, total=total
+        traces=tuple([_line(one) for one in (reversed(shown) if oldest_first else shown)]),
+        more=more,
+        newest=last if more and oldest_first else max(newest, last),
+        total=total,
     )
 
 

@@ -9,12 +9,15 @@ from collections.abc import Callable
 from ..app import App
 from ..error import ZerverError
 from ..graph import graph_of
+from ..replay import replay
+from ..server.log import printable
+from ..trace.record import TraceRecord
 from ..trace.store import StoreError, TraceQuery, TraceReader
 from .document import TraceDocument, trace_document
 from .listing import RouteCount, TracePage, trace_page
-from .tables import Graphs
+from .tables import Graphs, ReplayView, replay_view
 
-__all__ = ["read_graphs", "read_page", "read_routes", "read_trace"]
+__all__ = ["read_graphs", "read_page", "read_routes", "read_trace", "run_replay"]
 
 
 _UNTRACED = "nothing is traced here: trace.enabled is false"
@@ -30,10 +33,10 @@ def read_page(store: str | None, query: TraceQuery, limit: int) -> TracePage:
             following = query.after_seq is not None
             first = query.before_seq is None and not following
             found = reader.summaries(query, limit=limit + 1, oldest=following)
-            page = trace_page(found, limit=limit, newest=newest, total=reader.count(query) if first else None)
+            total = reader.count(query) if first else None
     except StoreError as problem:
         return TracePage(problem=str(problem))
-    return page
+    return trace_page(found, limit=limit, newest=newest, total=total, oldest_first=following)
 
 
 def read_routes(store: str | None) -> tuple[RouteCount, ...]:
@@ -42,13 +45,29 @@ def read_routes(store: str | None) -> tuple[RouteCount, ...]:
         return ()
     try:
         with TraceReader(store) as reader:
-            return tuple([RouteCount(route, count) for route, count in reader.routes()])
+            return tuple([RouteCount(printable(route), count) for route, count in reader.routes()])
     except StoreError:
         return ()
 
 
 def read_trace(store: str | None, id: str) -> TraceDocument | None:
     """The trace of a request, or of the newest one for ``last``; ``None`` where it is not kept."""
+    record = _record(store, id)
+    return None if record is None else trace_document(record)
+
+
+def run_replay(store: str | None, id: str, load: Callable[[], App]) -> ReplayView | None:
+    """Replay the request of an id with the app that is served; ``None`` where its trace is not kept."""
+    record = _record(store, id)
+    if record is None:
+        return None
+    try:
+        return replay_view(replay(load(), record))
+    except ZerverError as problem:
+        return ReplayView(problem=f"it cannot be replayed here: {problem}")
+
+
+def _record(store: str | None, id: str) -> TraceRecord | None:
     if store is None:
         return None
     try:
@@ -56,10 +75,9 @@ def read_trace(store: str | None, id: str) -> TraceDocument | None:
             if id == "last":
                 newest = reader.summaries(limit=1)
                 id = newest[0].id if newest else ""
-            record = reader.get(id)
+            return reader.get(id)
     except StoreError:
         return None
-    return None if record is None else trace_document(record)
 
 
 def read_graphs(load: Callable[[], App]) -> Graphs:

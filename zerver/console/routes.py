@@ -20,7 +20,7 @@ from ..effects import call
 from ..error import ErrorKind
 from ..need import need
 from ..trace.asking import AskError, trace_query
-from .reading import read_graphs, read_page, read_routes, read_trace
+from .reading import read_graphs, read_page, read_routes, read_trace, run_replay
 from .system import system_view
 
 __all__ = ["console_routes"]
@@ -75,10 +75,9 @@ def console_routes(app: App, sources: AdminSources) -> None:
         return _json(await need(call.run(read_page, store, query, limit)))
 
     async def trace(ctx: CtxView) -> Decision:
-        found = await need(call.run(read_trace, store, ctx.param("id")))
-        if found is None:
-            return Fail(ErrorKind.NOT_FOUND, "the trace is not kept, or no longer", key=ctx.param("id"))
-        return _json(found)
+        id = ctx.param("id")
+        found = await need(call.run(read_trace, store, id))
+        return _missing(id) if found is None else _json(found)
 
     async def routes(ctx: CtxView) -> Decision:
         return _json(await need(call.run(read_routes, store)))
@@ -89,11 +88,17 @@ def console_routes(app: App, sources: AdminSources) -> None:
     async def system(ctx: CtxView) -> Decision:
         return _json(system_view(await need(call.run(sources.snapshots))))
 
+    async def replay(ctx: CtxView) -> Decision:
+        id = ctx.param("id")
+        found = await need(call.run(run_replay, store, id, sources.app, timeout=_REPLAY))
+        return _missing(id) if found is None else _json(found)
+
     app.get(f"{_PATH}/api/traces", traces)
     app.get(f"{_PATH}/api/traces/{{id}}", trace)
     app.get(f"{_PATH}/api/routes", routes)
     app.get(f"{_PATH}/api/graphs", graphs)
     app.get(f"{_PATH}/api/system", system)
+    app.post(f"{_PATH}/api/traces/{{id}}/replay", replay, before=[same_origin], deadline=_REPLAY + 5)
     _assets(app)
 
 
@@ -106,6 +111,10 @@ def same_origin(ctx: CtxView) -> Decision:
     else:
         allowed = ctx.header("origin", default="") == "http://" + ctx.header("host", default="")
     return Continue() if allowed else Fail(ErrorKind.FORBIDDEN, "only the console's own page may ask for this")
+
+
+def _missing(id: str) -> Fail:
+    return Fail(ErrorKind.NOT_FOUND, "no such trace is kept, or no longer", key=id)
 
 
 def _assets(app: App) -> None:

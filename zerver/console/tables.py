@@ -7,8 +7,10 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from ..graph import PipelineGraph
+from ..replay.report import Outcome, Replay
+from ..server.log import printable
 
-__all__ = ["Cell", "Graphs", "Mood", "ReplayDifference", "ReplayView", "SystemView", "Table"]
+__all__ = ["Cell", "Graphs", "Mood", "ReplayMove", "ReplayView", "SystemView", "Table", "replay_view"]
 
 Mood: TypeAlias = Literal["", "good", "warn", "bad"]
 """How a cell is coloured, beside what its text says."""
@@ -48,21 +50,38 @@ class SystemView(msgspec.Struct, frozen=True, kw_only=True):
     problem: str = ""
 
 
-class ReplayDifference(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a replay did something else than the recording."""
+class ReplayMove(msgspec.Struct, frozen=True):
+    """Something that the replay did as the recorded run."""
 
-    what: str
-    where: str
-    expected: str
-    got: str
+    kind: str
+    text: str
 
 
 class ReplayView(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of a replay."""
+    """What came of a replay. Text is made printable."""
 
-    outcome: Literal["same", "diverged", "partial", "failed"]
-    """``partial``: as recorded, up to where the recording ends. ``failed``: it could not be replayed."""
-    summary: str
-    changed: tuple[str, ...] = ()
-    """Steps whose code is another one by now."""
-    differences: tuple[ReplayDifference, ...] = ()
+    outcome: Outcome | None = None
+    """``None``: it could not be replayed."""
+    problem: str = ""
+    headline: str = ""
+    expected: str = ""
+    """What was recorded, where the two runs differ; and ``got``, what came now."""
+    got: str = ""
+    notes: tuple[str, ...] = ()
+    moves: tuple[ReplayMove, ...] = ()
+
+
+def replay_view(report: Replay) -> ReplayView:
+    """The report of a replay, for the page."""
+    headline, *rest = report.lines
+    found = report.divergence
+    # What was expected and what came have places of their own.
+    notes = rest if found is None else rest[2:]
+    return ReplayView(
+        outcome=report.outcome,
+        headline=printable(headline),
+        expected="" if found is None else printable(found.expected),
+        got="" if found is None else printable(found.got),
+        notes=tuple([printable(note.strip().removeprefix("note: ")) for note in notes]),
+        moves=tuple([ReplayMove(one.kind, printable(f"{one.step}: {one.text}")) for one in report.moves]),
+    )
