@@ -35,15 +35,24 @@ class OtlpSender:
         self._said = _Said(threading.get_ident())
         for name in _LOGGERS:
             logging.getLogger(name).addFilter(self._said)
+        self._stopped = False
 
     def send(self, batch: Sequence[SpanData], /) -> str:
-        self._said.last = ""
+        said = self._said.texts
+        said.clear()
         if self._exporter.export([self._span(one) for one in batch]) is SpanExportResult.SUCCESS:
             return ""
-        return self._said.last or "the collector does not take them"
+        return " ".join(dict.fromkeys((said[0], said[-1]))) if said else "the collector does not take them"
 
     def stop(self) -> None:
-        self._exporter.shutdown()  # type: ignore[no-untyped-call]
+        if not self._stopped:
+            self._stopped = True
+            self._exporter.shutdown()  # type: ignore[no-untyped-call]
+
+    def close(self) -> None:
+        self.stop()
+        for name in _LOGGERS:
+            logging.getLogger(name).removeFilter(self._said)
 
     def _span(self, data: SpanData) -> ReadableSpan:
         trace, flags = int(data.context.trace_id, 16), TraceFlags(data.context.flags)
@@ -79,10 +88,10 @@ class _Said(logging.Filter):
     def __init__(self, thread: int) -> None:
         super().__init__()
         self._thread = thread
-        self.last = ""
+        self.texts: list[str] = []
 
     def filter(self, record: logging.LogRecord) -> bool:
         if record.thread != self._thread:
             return True
-        self.last = record.getMessage()
+        self.texts.append(record.getMessage())
         return False

@@ -45,6 +45,10 @@ class Sender(Protocol):
         """Try no more. On another thread."""
         ...
 
+    def close(self) -> None:
+        """Leave nothing open."""
+        ...
+
 
 class ExportStatistics(msgspec.Struct, frozen=True):
     exported: int
@@ -155,6 +159,7 @@ class SpanExporter:
                     batch, traces = [], 0
             if batch:
                 self._send(batch, traces)
+        self._sender.close()
 
     def _take(self) -> list[bytes]:
         """What waits, once it is worth sending; nothing at the end."""
