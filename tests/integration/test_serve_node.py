@@ -109,6 +109,15 @@ def test_each_scheduler_answers_and_has_a_lifespan_of_its_own(
     assert sorted(notes(folder)) == sorted((what, pid) for what in ("begin", "end") for pid in schedulers)
 
 
+@pytest.mark.engines("blocking")
+def test_the_blocking_engine_says_that_it_has_no_schedulers(zerver: Start) -> None:
+    server = zerver("serve", "app:app", "--port", "0", "--schedulers", "3")
+    server.read_until("--schedulers 3: the blocking engine serves in one process")
+    server.port()
+    server.signal(signal.SIGTERM)
+    assert server.ended() == 0
+
+
 def test_schedulers_below_1_are_refused(zerver: Start) -> None:
     server = zerver("serve", "app:app", "--schedulers", "0")
     assert server.ended() == 1
@@ -457,6 +466,9 @@ def test_a_mounted_app_has_websockets(folder: Path, zerver: Start) -> None:
     wait_for(lambda: (folder / "gone").read_text() == "1000 ")
     server.signal(signal.SIGTERM)
     assert server.ended() == 0
+    logged = re.findall(r"method=GET target=/chat(\S*) status=(\d+) bytes=(\d+) ms=\S+ id=\w+", server.errors)
+    sent = len("/chat/a 127.0.0.1 one") + len("/chat/a 127.0.0.1 ") + 140_000
+    assert sorted(logged) == [("", "403", "0"), ("/a/b", "403", "0"), ("/a?x=1", "101", str(sent))]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])

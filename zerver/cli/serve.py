@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import sys
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from ..app import App
 
 __all__ = ["configured", "flags", "load", "plain_serve", "readable_errors", "serve"]
+
+_log = logging.getLogger("zerver")
 
 _OPTIONS = {
     "--host": str, "--port": int, "--uds": str, "--schedulers": int, "--engine": str, "--config": str, "--fd": int,
@@ -67,6 +70,8 @@ def serve(
 
             serve_node(lambda: (load(target), configured(config, given)), settings, fd=fd)
             return
+        if schedulers is not None:
+            _log.warning("--schedulers %d: the blocking engine serves in one process", schedulers)
         app = load(target)
         app.site()
         from ..server.listener import inherit, open_listener

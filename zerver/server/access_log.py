@@ -88,7 +88,8 @@ class _AsgiHead(NamedTuple):
 
 
 class AnswerLog:
-    """An ASGI ``send`` that passes messages on, and logs the answer when it is over."""
+    """An ASGI ``send`` that passes messages on, and logs the answer when it is over; of a WebSocket, its upgrade and
+    how much was sent."""
 
     def __init__(self, log: AccessLog, scope: Any, request_id: str, started_ns: int, send: Any) -> None:
         self._log = log
@@ -99,10 +100,17 @@ class AnswerLog:
         self._status = self._size = 0
 
     async def __call__(self, message: Any) -> None:
-        if message["type"] == "http.response.start":
+        kind = message["type"]
+        if kind in ("http.response.start", "websocket.http.response.start"):
             self._status = message["status"]
-        elif message["type"] == "http.response.body":
+        elif kind in ("http.response.body", "websocket.http.response.body"):
             self._size += len(message.get("body", b""))
+        elif kind == "websocket.accept":
+            self._status = 101
+        elif kind == "websocket.close":
+            self._status = self._status or 403  # instead of an upgrade
+        elif kind == "websocket.send":
+            self._size += len(message.get("bytes") or (message.get("text") or "").encode())
         await self._send(message)
 
     def end(self) -> None:
@@ -111,7 +119,7 @@ class AnswerLog:
             scope = self._scope
             client, query = scope.get("client"), scope.get("query_string", b"")
             target = (scope.get("raw_path") or scope["path"].encode("utf-8", "replace")) + (query and b"?" + query)
-            head = _AsgiHead(scope["method"], target)
+            head = _AsgiHead(scope.get("method", "GET"), target)  # RFC 6455 section 4.1: no other upgrades
             self._log.add(client[0] if client else "", head, self._id, self._status, self._size, self._started_ns)
 
 

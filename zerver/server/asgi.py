@@ -54,12 +54,10 @@ class AsgiServer:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         kind = scope["type"]
-        if kind == "http":
-            await self._http(scope, receive, send)
+        if kind in ("http", "websocket"):
+            await self._logged(scope, receive, send)
         elif kind == "lifespan":
             await self._lifespan(receive, send)
-        elif kind == "websocket":
-            await self._websocket(scope, receive, send)
         else:
             raise AppError(f"ASGI scope {kind!r}: an app serves 'http', 'websocket' and 'lifespan'")
 
@@ -156,7 +154,7 @@ class AsgiServer:
 
     # Requests
 
-    async def _http(self, scope: Any, receive: Any, send: Any) -> None:
+    async def _logged(self, scope: Any, receive: Any, send: Any) -> None:
         service = await self._service()
         started_ns = service.engine.clock()
         request_id = service.request_id()
@@ -173,6 +171,9 @@ class AsgiServer:
         self, service: Service, request_id: str, started_ns: int, scope: Any, receive: Any, send: Any
     ) -> None:
         assert self._site is not None
+        if scope["type"] == "websocket":
+            await self._websocket(service, scope, receive, send)
+            return
         path = _route_path(scope)
         found = self._site.router.match(scope["method"], path)
         healthy = found is None and path in HEALTH_PATHS and service.config.observability.health
@@ -237,8 +238,7 @@ class AsgiServer:
             gone.cancel()
             exchange.close()
 
-    async def _websocket(self, scope: Any, receive: Any, send: Any) -> None:
-        service = await self._service()
+    async def _websocket(self, service: Service, scope: Any, receive: Any, send: Any) -> None:
         assert self._site is not None
         mount = self._site.mount_of(_route_path(scope))
         if mount is not None:

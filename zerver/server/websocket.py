@@ -11,6 +11,7 @@ from uvicorn.server import ServerState
 
 from ..error import AppError
 from ..site import AsgiApp
+from .access_log import AnswerLog
 from .http_server import HttpServer
 
 __all__ = ["WebSockets"]
@@ -53,10 +54,20 @@ class WebSockets:
         task = asyncio.current_task()
         assert task is not None
         self._server.hold(task)
-        client = scope["client"]
+        server, client = self._server, scope["client"]
         if client is not None:
-            scope["client"] = (self._server.client_address.of(client[0], scope["headers"]), client[1])
+            scope["client"] = (server.client_address.of(client[0], scope["headers"]), client[1])
+        if server.access_log is None:
+            await self._answer(scope, receive, send)
+            return
+        logged = AnswerLog(server.access_log, scope, server.request_id(), server.clock(), send)
+        try:
+            await self._answer(scope, receive, logged)
+        finally:
+            logged.end()
+
+    async def _answer(self, scope: Any, receive: Any, send: Any) -> None:
         if self._server.stopping:
             await send({"type": "websocket.close", "code": 1012})  # before accept: 403
-            return
-        await self._app(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
