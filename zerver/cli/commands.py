@@ -13,10 +13,11 @@ import typer
 
 from .. import __version__
 from ..config import Config, load_config
-from ..error import AppError
+from ..error import AppError, ZerverError
+from ..server.log import printable
 from .serve import configured, flags, load, readable_errors
 from .serve import serve as serve_app
-from .trace_commands import trace
+from .trace_commands import Store, store_path, trace
 
 __all__ = ["cli"]
 
@@ -158,6 +159,56 @@ def graph(
             raise AppError(f"{target} has no route {route!r}; it has:{known}")
         for position, (_, _, pipeline) in enumerate(wanted):
             _show([""] * (position > 0) + pipeline_graph(pipeline, _width()))
+
+
+@cli.command()
+def replay(
+    id: Annotated[
+        str,
+        typer.Argument(metavar="ID", help="The request's id, or its end; 'last' is the newest. Or a recording's file."),
+    ],
+    path: Annotated[
+        Path | None,
+        typer.Argument(metavar="PATH", help="With --save-test: the test's file, or its folder.", show_default=False),
+    ] = None,
+    app: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODULE:ATTR", help="The app; found by the request's steps where it can be.", show_default=False
+        ),
+    ] = None,
+    save_test: Annotated[
+        bool, typer.Option("--save-test", help="Write a pytest test of it, at PATH.", show_default=False)
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace files that are there.", show_default=False)] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show what was the same, too.")] = False,
+    store: Store = None,
+    config: ConfigPath = None,
+) -> None:
+    """Run a kept request again, offline, against its recording.
+
+    Says the first divergence: in which step and effect, what was recorded, what there is now, and where it is declared.
+    Exits with 0 where the run is identical, 1 where it diverges, and 2 where it cannot be replayed, or not to its end.
+    """
+    from . import replay_command as command
+
+    try:
+        if path is not None and not save_test:
+            raise AppError(f"PATH {path}: it is for --save-test")
+        record = command.find_record(store_path(store, config), id)
+        target = command.find_app(record) if app is None else app
+        report = command.run(target, record)
+        if verbose:
+            _show(printable(f"  {move.step}: {move.text}") for move in report.moves)
+        _show(map(printable, report.lines))
+        if save_test and report.outcome == "diverged":
+            typer.echo("zerver: no test is written of a request that diverges already: it would fail", err=True)
+        elif save_test:
+            _show(f"made {file}" for file in command.save_test(target, record, report, path, force=force))
+    except ZerverError as problem:  # 1 would say that it diverges
+        typer.echo(f"zerver: {problem}", err=True)
+        raise typer.Exit(2) from None
+    raise typer.Exit(command.EXITS[report.outcome])
 
 
 @cli.command()

@@ -18,7 +18,7 @@ from ..trace.store import StoreError, TraceQuery, TraceReader
 from .serve import readable_errors
 from .trace_view import Paint, list_head, list_line, trace_page
 
-__all__ = ["trace"]
+__all__ = ["Store", "store_path", "trace"]
 
 trace = typer.Typer(
     help="Show the traces of requests that were kept.",
@@ -144,17 +144,18 @@ def _record(reader: TraceReader, id: str) -> TraceRecord:
     return found
 
 
-def _path(store: str | None, config: str | None) -> str:
+def store_path(store: str | None, config: str | None) -> str:
+    """The file of the trace store that these options name."""
     return sqlite_path(load_config(config).trace.store) if store is None else store
 
 
 def _reader(store: str | None, config: str | None) -> TraceReader:
-    return TraceReader(_path(store, config))
+    return TraceReader(store_path(store, config))
 
 
 def _wait(store: str | None, config: str | None) -> tuple[TraceReader, int]:
     """The store, once there is one, and where to go on."""
-    path, waited = _path(store, config), False
+    path, waited = store_path(store, config), False
     while True:
         try:
             reader = TraceReader(path)

@@ -85,7 +85,7 @@ class Replay(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def lines(self) -> Iterator[str]:
         """The report for people, without ``moves``."""
-        yield self._headline()
+        yield self.headline
         found = self.divergence
         if found is not None:
             yield f"  expected  {found.expected}"
@@ -111,7 +111,9 @@ class Replay(msgspec.Struct, frozen=True, kw_only=True):
             return
         raise ReplayError("\n".join(self.lines))
 
-    def _headline(self) -> str:
+    @property
+    def headline(self) -> str:
+        """What came of it, in a line."""
         answer = "no answer" if self.status is None else str(self.status)
         counted = f"{_count(self.effects, 'effect')} in {_count(self.steps, 'step')}"
         found = self.divergence

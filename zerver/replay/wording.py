@@ -68,8 +68,8 @@ def need_text(note: NeedNote) -> str:
 
 def effect_text(note: EffectNote) -> str:
     """What it is about."""
-    into = "" if note.into is None else f" into {note.into}"
-    return f"{note.label}{'' if note.required else ' (optional)'} at {note.target}: {note.what or '-'}{into}"
+    about = f": {note.what}" if note.what else ""
+    return f"{note.label}{'' if note.required else ' (optional)'} at {note.target}{about}"
 
 
 def arguments_text(effect: Effect[Any]) -> str:
