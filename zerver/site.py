@@ -53,6 +53,11 @@ class Site(msgspec.Struct, frozen=True):
     actors: Mapping[str, HostedActor] = {}
     """By name."""
 
+    @property
+    def labels(self) -> list[str]:
+        """How messages and metrics name its routes."""
+        return [pipeline.label for _, _, pipeline in self.router.routes()]
+
     def mount_of(self, path: str) -> Mount | None:
         """The mount that a path is below, if any."""
         for mount in self.mounts:

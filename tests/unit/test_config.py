@@ -20,6 +20,7 @@ from zerver.config import (
     Config,
     ConfigError,
     EffectsConfig,
+    ObservabilityConfig,
     RetryConfig,
     TargetConfig,
     load,
@@ -27,7 +28,7 @@ from zerver.config import (
     parse,
     sqlite_path,
 )
-from zerver.config.rules import engine_enabled, sql_store
+from zerver.config.rules import admin_address, engine_enabled, sql_store
 
 ROOT = Path(__file__).parents[2]
 DOC = (ROOT / "docs/reference/configuration.md").read_text()
@@ -152,6 +153,7 @@ def test_every_setting_can_be_set_by_a_variable(path: str) -> None:
             "trace.slow_ms": 250.0,
             "trace.trusted": ["10.0.0.0/8", "unix"],
             "trace.redact": ["x-tenant"],
+            "observability.admin": "127.0.0.1:9180",
         }
         other = others.get(path, "elsewhere")
     text = other if isinstance(other, str) else json.dumps(other)
@@ -444,6 +446,10 @@ MISTAKES = [
     ),
     ({"trace": {"trusted": ["all"]}}, "trace.trusted: 'all' does not appear to be an IPv4 or IPv6 network; each is "),
     ({"trace": {"store": "t.db"}}, 'trace.store = "t.db": must be sqlite:///relative/path.db or sqlite:////absolute'),
+    *[
+        ({"observability": {"admin": admin}}, f'observability.admin = "{admin}": must be HOST:PORT, such as ')
+        for admin in ("9180", ":9180", "localhost", "localhost:", "a:65536", "a:b", "::1:9180", "[::1]", "a/b:1", "a:0x1")
+    ],
     ({"server": {"trusted_proxies": ["10.0.0.1/8"]}}, "server.trusted_proxies: 10.0.0.1/8 has host bits set; each is "),
     ({"schedulers": {"performance": 0}}, f"schedulers.performance = 0: {WHOLE} 1 to 1024 or null"),
     ({"limits": {"deadline": 0}}, "limits.deadline = 0: must be a number above 0, at most 86400"),
@@ -634,6 +640,20 @@ def test_the_engine_is_that_of_the_flag_then_of_the_environment_then_of_the_file
     assert load({"reactor": {"enabled": enabled}}, env, flags).reactor.engine == engine
 
 
+@pytest.mark.parametrize(
+    ("admin", "address"),
+    [
+        (None, None),
+        ("off", None),
+        ("127.0.0.1:9180", ("127.0.0.1", 9180)),
+        ("localhost:0", ("localhost", 0)),
+        ("[::1]:65535", ("::1", 65535)),
+    ],
+)
+def test_the_admin_address_is_a_host_and_a_port_or_off(admin: str | None, address: tuple[str, int] | None) -> None:
+    assert admin_address(load({"observability": {"admin": admin}}).observability.admin) == address
+
+
 def test_an_engine_that_there_is_not_is_refused() -> None:
     with pytest.raises(ConfigError) as caught:
         load({}, {"ZERVER_ENGINE": "turbo"})
@@ -662,6 +682,8 @@ def settings_of(kind: Any, wrong: st.SearchStrategy[Any] | None = None) -> st.Se
             fields = {one.name: settings_of(one.type, wrong) for one in msgspec.structs.fields(option)}
             if option is EffectsConfig:
                 fields["cache"] = st.just("memory://")
+            elif option is ObservabilityConfig:
+                fields["admin"] = st.sampled_from(["off", "127.0.0.1:9180", None])
             found.append(st.fixed_dictionaries({}, optional=fields))
         elif get_origin(option) is dict:
             targets = get_args(option)[1] is TargetConfig

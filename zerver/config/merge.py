@@ -11,7 +11,13 @@ from msgspec import inspect
 
 from zerver.config.document import decode
 from zerver.config.problem import ConfigError, allowed, choices, dotted, shown
-from zerver.config.rules import effects_problems, engine_enabled, server_problems, trace_problems
+from zerver.config.rules import (
+    effects_problems,
+    engine_enabled,
+    observability_problems,
+    server_problems,
+    trace_problems,
+)
 from zerver.config.settings import DEFAULT_DATABASES, Config
 
 __all__ = ["load"]
@@ -71,7 +77,12 @@ class _Merge:
             for part in target.keys() & {"breaker", "bulkhead"}:
                 target[part] = {**effects.get(f"default_{part}", {}), **target[part]}
         config = msgspec.convert(self._tree, Config)
-        found = (*server_problems(config.server), *effects_problems(config.effects), *trace_problems(config.trace))
+        found = (
+            *server_problems(config.server),
+            *effects_problems(config.effects),
+            *trace_problems(config.trace),
+            *observability_problems(config.observability),
+        )
         wrong = [f"{self._sources[path]}: {dotted(path)}{text}" for path, text in found]
         if wrong:
             raise ConfigError(*wrong)

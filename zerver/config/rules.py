@@ -8,14 +8,16 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Literal
 
 from zerver.config.problem import ConfigError, choices, shown
-from zerver.config.settings import EffectsConfig, ServerConfig, TraceConfig
+from zerver.config.settings import EffectsConfig, ObservabilityConfig, ServerConfig, TraceConfig
 
 __all__ = [
+    "admin_address",
     "cache_store",
     "effects_problems",
     "engine_enabled",
     "is_redis",
     "kv_store",
+    "observability_problems",
     "server_problems",
     "sql_store",
     "sqlite_path",
@@ -103,6 +105,31 @@ def cache_store(url: str) -> None:
 def server_problems(server: ServerConfig) -> Iterator[tuple[tuple[str, ...], str]]:
     """As :func:`effects_problems`."""
     yield from _address_problems(server.trusted_proxies, ("server", "trusted_proxies"))
+
+
+def admin_address(admin: str | None) -> tuple[str, int] | None:
+    """Host and port of ``observability.admin``; ``None`` where it is off.
+
+    :raises ValueError: it is no such address. The message says what it must be.
+    """
+    if admin is None or admin == "off":
+        return None
+    host, _, port = admin.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        host = ""
+    if not re.fullmatch(r"[^\s/@\[\]]+", host) or not re.fullmatch("[0-9]{1,5}", port) or int(port) > 65_535:
+        raise ValueError("must be HOST:PORT, such as 127.0.0.1:9180 or [::1]:9180, or off")
+    return host, int(port)
+
+
+def observability_problems(observability: ObservabilityConfig) -> Iterator[tuple[tuple[str, ...], str]]:
+    """As :func:`effects_problems`."""
+    try:
+        admin_address(observability.admin)
+    except ValueError as error:
+        yield ("observability", "admin"), f" = {shown(observability.admin)}: {error}"
 
 
 def trace_problems(trace: TraceConfig) -> Iterator[tuple[tuple[str, ...], str]]:

@@ -315,11 +315,15 @@ class TraceConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
 class ObservabilityConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``debug`` shows tracebacks to clients: never in production. ``access_log``: a line of log for each request.
-    ``health`` answers ``/healthz`` and ``/readyz`` where the app has no such route."""
+    ``health`` answers ``/healthz`` and ``/readyz`` where the app has no such route.
+
+    ``admin``: ``HOST:PORT`` where metrics are served, and what else is for those who run the app; ``off`` is nowhere.
+    None is ``off``, but under ``zerver dev``."""
 
     debug: bool = False
     access_log: bool = True
     health: bool = False
+    admin: Text | None = None
 
 
 class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

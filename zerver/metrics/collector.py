@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from zerver_runtime.message import ActorError
+from zerver_runtime.message import ActorDead, ActorError
 from zerver_runtime.reply import Reply
 from zerver_runtime.scheduler import Scheduler
 
@@ -16,6 +17,8 @@ from .stats_actor import CollectorActor, StatsActor, collector_name, is_collecto
 from .totals import Totals
 
 __all__ = ["Collector", "say_last", "tell_when_asked"]
+
+_log = logging.getLogger("zerver")
 
 _EVERY = 1.0  # seconds between two looks; so much of what a process counts can be lost with it
 _PATIENCE = 0.5  # seconds that a scheduler has to answer
@@ -35,7 +38,8 @@ class Collector:
         self._totals = Totals()
         self._asked: dict[Key, asyncio.Future[Reply[Any]]] = {}  # and not yet answered
         self._told: set[Key] = set()  # who keeps what is retained
-        self._first = True
+        self._met: set[Key] = set()  # who said what somebody else had retained
+        self._said = False  # that something is wrong
         self._turn = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
         stage.spawn(CollectorActor, (self._totals.heard,), name=collector_name(stage.place))
@@ -68,10 +72,14 @@ class Collector:
 
     async def _ask(self) -> list[Snapshot]:
         others = self._others()
-        if self._first:
-            self._first = False
-            for retained in (await self._answers(others, lambda ref: ref.kept())).values():
+        # Somebody may have collected before, in a process that is gone or is about to.
+        self._met &= others.keys()
+        unmet = {key: ref for key, ref in others.items() if key not in self._met}
+        if unmet and not self._totals.retained.gone:
+            kept = await self._answers(unmet, lambda ref: ref.kept())
+            for retained in kept.values():
                 self._totals.adopt(retained)
+            self._met |= kept.keys()
         answers = await self._answers(others, lambda ref: ref.report())
         answers[self._stage.place[1:]] = self._look()
         for snapshot in answers.values():
@@ -107,9 +115,17 @@ class Collector:
         for key, future in list(self._asked.items()):
             if future.done():
                 del self._asked[key]
-                if key not in waiting and future.result().error is None:
-                    found[key] = future.result().result()
+                reply = future.result()
+                if reply.error is not None:
+                    self._tell(reply.error)
+                elif key not in waiting:
+                    found[key] = reply.result()
         return found
+
+    def _tell(self, problem: ActorError) -> None:
+        if not isinstance(problem, ActorDead) and not self._said:
+            self._said = True
+            _log.error("a scheduler cannot say what it counts; others will not be told of", exc_info=problem)
 
     def _have_kept(self, refs: dict[Key, Any]) -> None:
         """Have the others keep what this one has retained, in case that its process dies."""

@@ -64,7 +64,7 @@ class EffectMeter:
                 yield Sample("zerver_effects_queued", (name,), found.bulkhead.queued)
             if found.breaker is not None:
                 for state in ("closed", "half-open", "open"):
-                    yield Sample("zerver_breakers", (name, state), found.breaker.state == state)
+                    yield Sample("zerver_breakers", (name, state), float(found.breaker.state == state))
 
     def _of(self, target: str) -> _Counts:
         return self._targets.get(target) or self._targets[self._known(target)]

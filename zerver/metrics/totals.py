@@ -95,7 +95,8 @@ class Totals:
             up[labels] = up.get(labels, False) or one.up
             if one.up and one.key in self._busy:
                 samples.append(Sample("zerver_scheduler_busy_ratio", labels, self._busy[one.key][2]))
-        return add_up([*samples, *[Sample("zerver_scheduler_up", labels, value) for labels, value in up.items()]])
+        samples += [Sample("zerver_scheduler_up", labels, float(value)) for labels, value in up.items()]
+        return add_up(samples)
 
     def _measure(self, snapshot: Snapshot) -> None:
         used = snapshot.value("zerver_scheduler_cpu_seconds_total")

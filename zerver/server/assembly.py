@@ -14,7 +14,7 @@ from zerver_runtime.reactor.threads import ThreadPool
 from zerver_runtime.scheduler import Scheduler
 
 from ..config import Config
-from ..config.settings import EffectsConfig
+from ..config.settings import EffectsConfig, LimitsConfig
 from ..effect import Effect
 from ..effectors.actor import ActorEffector
 from ..effectors.base import Effector
@@ -27,8 +27,9 @@ from ..effectors.http import HttpEffector, Propagate
 from ..effectors.kv import KvEffector
 from ..effectors.sql import SqlEffector
 from ..effectors.timer import TimerEffector
+from ..wire import Limits
 
-__all__ = ["built_in_effectors", "policies"]
+__all__ = ["built_in_effectors", "http_limits", "policies"]
 
 _ONCE = RetryPolicy()
 # Targets may come from clients (a URL's host); what is kept of them must not grow without a bound.
@@ -118,3 +119,21 @@ def policies(config: EffectsConfig) -> Callable[[Effect[Any]], Policy]:
         return Policy(timeout, retry, policy.breaker, policy.bulkhead)
 
     return of_effect
+
+
+def http_limits(limits: LimitsConfig) -> Limits:
+    """What holds for an HTTP connection."""
+    return Limits(
+        request_line=limits.request_line_bytes,
+        header_count=limits.header_count,
+        header_bytes=limits.header_bytes,
+        body_bytes=limits.body_bytes,
+        chunk_extension_bytes=limits.chunk_extension_bytes,
+        trailer_count=limits.trailer_count,
+        trailer_bytes=limits.trailer_bytes,
+        pipeline_bytes=limits.pipeline_bytes,
+        head_timeout=limits.head_timeout,
+        body_timeout=limits.body_timeout,
+        body_rate=limits.body_rate,
+        idle_timeout=limits.keep_alive,
+    )

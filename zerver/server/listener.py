@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import errno
+import ipaddress
+import logging
 import os
 import socket
 import stat
 from collections.abc import Sequence
 
-from ..config import ServerConfig
+from ..config import Config, ServerConfig
+from ..config.rules import admin_address
 from ..error import ZerverError
 
-__all__ = ["ListenError", "Listener", "inherit", "open_listener"]
+__all__ = ["ListenError", "Listener", "inherit", "open_admin", "open_listener"]
+
+_log = logging.getLogger("zerver")
 
 _BACKLOG = 2048  # connections that the kernel keeps until they are accepted; it caps this at net.core.somaxconn
 
@@ -61,6 +66,28 @@ def open_listener(server: ServerConfig, count: int = 1) -> Listener:
     if server.uds is not None:
         return _open_unix(server.uds)
     return _open_tcp(server, count)
+
+
+def open_admin(config: Config) -> Listener | None:
+    """Listen at the admin address, if there is one.
+
+    :raises ListenError: it cannot listen there.
+    """
+    address = admin_address(config.observability.admin)
+    if address is None:
+        return None
+    listener = open_listener(ServerConfig(host=address[0], port=address[1]))
+    for sock in listener.sockets:
+        sock.setblocking(False)
+    _log.info("metrics at %s/metrics", listener.address)
+    host = listener.sockets[0].getsockname()[0]
+    if not ipaddress.ip_address(host.partition("%")[0]).is_loopback:
+        _log.warning(
+            "the admin address %s can be reached from other machines, and asks nobody who they are: "
+            "let no one but those who run the app get there",
+            listener.address,
+        )
+    return listener
 
 
 def inherit(fd: int, server: ServerConfig) -> Listener:

@@ -22,7 +22,7 @@ from ..config import Config
 from ..config.rules import is_redis
 from ..error import AppError
 from ..trace.span_exporter import finish_exports
-from .listener import Listener, inherit, open_listener
+from .listener import Listener, ListenError, inherit, open_admin, open_listener
 from .log import Lines, announce, printable
 from .processors import compute_workers, performance_schedulers
 from .tracing import export_actor
@@ -67,6 +67,11 @@ def serve_node(
     listener = open_listener(config.server, count) if fd is None else inherit(fd, config.server)
     for sock in listener.sockets:
         sock.setblocking(False)
+    try:
+        admin = open_admin(config)
+    except ListenError:
+        listener.close()
+        raise
     node = NodeConfig(
         performance=count,
         efficiency=1,
@@ -80,11 +85,13 @@ def serve_node(
     )
     try:
         _preload()
-        code = _run(load, listener, node)
+        code = _run(load, config, listener, admin, node)
     except ApplicationFailed as failure:
         raise AppError(str(failure)) from None
     finally:
         listener.close()
+        if admin is not None:
+            admin.close()
     if code > _SIGNALLED:
         signal.signal(code - _SIGNALLED, signal.SIG_DFL)
         signal.raise_signal(code - _SIGNALLED)
@@ -107,17 +114,25 @@ def _preload() -> None:
     gc.freeze()  # or the first collection in each scheduler would write to all of it
 
 
-def _run(load: Callable[[], tuple[App, Config]], listener: Listener, node: NodeConfig) -> int:
+def _run(
+    load: Callable[[], tuple[App, Config]], config: Config, listener: Listener, admin: Listener | None, node: NodeConfig
+) -> int:
     served: list[bool] = []
 
     async def boot(context: SchedulerContext) -> None:
         if context.kind == "efficiency":
             # It serves no connections: it holds actors, and imports what they are made of when it gets them.
             context.on_drain.append(lambda: finish_exports(context.scheduler))
+            if admin is not None:
+                from .admin import boot_admin
+
+                await boot_admin(context, config, lambda: load()[0], admin)
             return
         from .scheduler_boot import boot_scheduler
 
-        await boot_scheduler(context, load)
+        if admin is not None:
+            admin.close()
+        await boot_scheduler(context, load, measured=admin is not None)
 
     def serving() -> None:
         announce(listener.address, "reloaded; listening on" if served else "listening on")

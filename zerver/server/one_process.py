@@ -15,16 +15,21 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from ..config import Config
+from ..metrics.collector import Collector
+from ..metrics.meters import Meters
+from ..metrics.snapshot import Snapshot
 from .access_log import AccessLog
 from .lifespan import AppLifespan
-from .listener import Listener
+from .listener import Listener, open_admin
 from .log import announce
+from .measure import measure, service_samples
 from .service import Host
 
 if TYPE_CHECKING:
     import socket
 
     from ..app import App
+    from .admin import Admin
 
 __all__ = ["serve_in_one_process"]
 
@@ -36,19 +41,23 @@ def serve_in_one_process(app: App, config: Config, listener: Listener) -> None:
 
     :raises AppError: its lifespan failed.
     """
+    admin: Listener | None = None
     try:
+        admin = open_admin(config)
         app.config = config
-        app._server().host = Host(scheduler=0)
-        _Uvicorn(app, config, listener).run(sockets=list(listener.sockets))
+        app._server().host = Host(scheduler=0, meters=None if admin is None else Meters(app.site().labels))
+        _Uvicorn(app, config, listener, admin).run(sockets=list(listener.sockets))
     finally:
         listener.close()
+        if admin is not None:
+            admin.close()
 
 
 class _Uvicorn(uvicorn.Server):
     """uvicorn, whose lifespan ends the process on a failure and sees no signal until the start is over: here a failure
     is raised, and a signal ends the start. So uvicorn's own is off."""
 
-    def __init__(self, app: App, config: Config, listener: Listener) -> None:
+    def __init__(self, app: App, config: Config, listener: Listener, admin: Listener | None) -> None:
         server = config.server
         # Of others, headers such as X-Forwarded-For are anybody's to write.
         settings = uvicorn.Config(
@@ -63,6 +72,9 @@ class _Uvicorn(uvicorn.Server):
         self._access_log = config.observability.access_log
         self._lifespan = AppLifespan(app)
         self._address = listener.address
+        self._config = config
+        self._admin_listener = admin
+        self._admin: Admin | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start the app, then accept. A signal meanwhile ends the start."""
@@ -78,6 +90,21 @@ class _Uvicorn(uvicorn.Server):
             return
         starting.result()
         await super().startup(sockets)
+        if self._admin_listener is not None:
+            await self._serve_admin(self._admin_listener)
+
+    async def _serve_admin(self, listener: Listener) -> None:
+        from .admin import Admin, Sources
+
+        service = self._app._server().service
+        connections = self.server_state.connections
+
+        def look() -> Snapshot:
+            return measure(service.stage, "performance", service_samples(service), lambda: len(connections))
+
+        sources = Sources(self._config, lambda: self._app, Collector(service.stage, look))
+        self._admin = Admin(sources, listener, asyncio.get_running_loop())
+        await self._admin.start()
 
     async def main_loop(self) -> None:
         """Serve until a signal. Whoever sends one because of what is announced here gets a graceful stop."""
@@ -87,6 +114,8 @@ class _Uvicorn(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Let requests finish, then stop the app."""
         await super().shutdown(sockets)
+        if self._admin is not None:
+            await self._admin.stop()
         try:
             await self._lifespan.stop()
         finally:

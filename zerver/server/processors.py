@@ -22,7 +22,5 @@ def compute_workers(config: Config) -> int:
 def _processors() -> int:
     try:
         return len(os.sched_getaffinity(0))
-    except (
-        AttributeError
-    ):  # only Linux tells; and only a Node needs Linux
+    except AttributeError:  # only Linux tells; and only a Node needs Linux
         return os.cpu_count() or 1

@@ -14,16 +14,20 @@ from zerver_runtime.reactor.loop import Timers
 from zerver_runtime.scheduler_process import ApplicationFailed, SchedulerContext
 
 from ..cache_actor import CACHE
-from ..config import Config, LimitsConfig
+from ..config import Config
 from ..error import ZerverError
+from ..metrics.collector import say_last, tell_when_asked
+from ..metrics.meters import Meters
+from ..metrics.snapshot import Snapshot
 from ..trace.export_actor import EXPORTER, ActorSink
 from ..trace.recorder import TailRecorder
-from ..wire import Limits
 from .access_log import AccessLog
+from .assembly import http_limits
 from .client_address import ClientAddress
 from .http_protocol import accept
 from .http_server import HttpServer
 from .lifespan import AppLifespan
+from .measure import measure, service_samples
 from .service import Host
 
 if TYPE_CHECKING:
@@ -37,8 +41,10 @@ _GARBAGE = 100_000
 _CACHE = 1.0
 
 
-async def boot_scheduler(context: SchedulerContext, load: Callable[[], tuple[App, Config]]) -> None:
-    """Load the app, start it, and have its connections served once the Node says so.
+async def boot_scheduler(
+    context: SchedulerContext, load: Callable[[], tuple[App, Config]], *, measured: bool = False
+) -> None:
+    """Load the app, start it, and have its connections served once the Node says so. ``measured``: count for metrics.
 
     :raises ApplicationFailed: it cannot start; the text is for whoever runs it.
     """
@@ -48,7 +54,7 @@ async def boot_scheduler(context: SchedulerContext, load: Callable[[], tuple[App
             config = replace(config, reactor=replace(config.reactor, enabled=True))
         app.config = config
         app.site()
-        serving = _Serving(context, app, config)
+        serving = _Serving(context, app, config, measured)
         await serving.start()
     except ZerverError as problem:
         raise ApplicationFailed(str(problem)) from problem
@@ -60,10 +66,11 @@ async def boot_scheduler(context: SchedulerContext, load: Callable[[], tuple[App
 class _Serving:
     """One app in one scheduler."""
 
-    def __init__(self, context: SchedulerContext, app: App, config: Config) -> None:
+    def __init__(self, context: SchedulerContext, app: App, config: Config, measured: bool) -> None:
         self._context = context
         self._app = app
         self._config = config
+        self._measured = measured
         self._lifespan = AppLifespan(app)
         self._timers = Timers(context.loop)
 
@@ -81,6 +88,7 @@ class _Serving:
             make_compute_pool=lambda observe: context.compute_pool(tasks, observe),
             stage=context.scheduler,
             shared_cache=context.scheduler if shares_cache else None,
+            meters=Meters(self._app.site().labels) if self._measured else None,
             export=ActorSink(context.scheduler) if EXPORTER in context.config.actors else None,
         )
         context.keep({name: (one.kind, one.args, one.kwargs) for name, one in self._app.site().actors.items()})
@@ -92,7 +100,7 @@ class _Serving:
             asgi.service,
             asgi.mounted,
             access_log,
-            limits=_limits(config.limits),
+            limits=http_limits(config.limits),
             write_timeout=config.limits.write_timeout,
             client_address=ClientAddress(config.server.trusted_proxies),
             secure=tls is not None,
@@ -106,6 +114,8 @@ class _Serving:
             from .websocket import WebSockets
 
             http.websockets = WebSockets(self._app, http)
+        if self._measured:
+            tell_when_asked(context.scheduler, self._look)
         self._context.listeners.on_connection = lambda connection, _: accept(http, connection, tls)
         self._context.on_drain.append(self._end)
 
@@ -116,12 +126,18 @@ class _Serving:
         while self._context.scheduler.whereis(CACHE) is None and time.monotonic() < until:  # noqa: ASYNC110
             await asyncio.sleep(0.001)
 
+    def _look(self) -> Snapshot:
+        http = self._http
+        return measure(self._context.scheduler, "performance", service_samples(http.service), lambda: len(http))
+
     async def _end(self) -> None:
         """What is under way has ``server.grace`` seconds; then it is cancelled, and the app ends."""
         loop, grace = asyncio.get_running_loop(), self._config.server.grace
         until = loop.time() + grace
         await self._http.drain(grace)
         await self._http.service.drain(max(0.0, until - loop.time()))
+        if self._measured:
+            await say_last(self._context.scheduler, self._look())
         try:
             await self._lifespan.stop()
         except ZerverError as problem:
@@ -129,20 +145,3 @@ class _Serving:
         finally:
             self._http.close()
             self._timers.close()
-
-
-def _limits(limits: LimitsConfig) -> Limits:
-    return Limits(
-        request_line=limits.request_line_bytes,
-        header_count=limits.header_count,
-        header_bytes=limits.header_bytes,
-        body_bytes=limits.body_bytes,
-        chunk_extension_bytes=limits.chunk_extension_bytes,
-        trailer_count=limits.trailer_count,
-        trailer_bytes=limits.trailer_bytes,
-        pipeline_bytes=limits.pipeline_bytes,
-        head_timeout=limits.head_timeout,
-        body_timeout=limits.body_timeout,
-        body_rate=limits.body_rate,
-        idle_timeout=limits.keep_alive,
-    )
