@@ -19,7 +19,6 @@ Only a step that raised is the bug that it is at any time.
 
 from __future__ import annotations
 
-import re
 from types import CoroutineType
 from typing import Any, TypeAlias
 
@@ -56,6 +55,7 @@ from .signals import (
 )
 from .slot import takes_none
 from .step import CompiledStep, continuation
+from .step_mistakes import awaited_no_need, endless, no_decision, wants_a_loop, wrong_write
 from .trace.events import QUICK_NS, EventKind
 
 __all__ = ["Execution", "Phase", "Surroundings", "advance", "run_step"]
@@ -66,7 +66,6 @@ _Coroutine: TypeAlias = "CoroutineType[Any, Any, Any] | None"
 _StepBack: TypeAlias = StepReturned | StepAwaits | StepRaised | Refused
 
 _LIVE = (NEW, WAITING, OFFLOADED)
-_WANTS_A_LOOP = re.compile(r"\bnot?\b.* event loop|async context|async library", re.I)  # of asyncio, anyio, trio
 
 
 def advance(run: Execution, event: Input) -> list[Action]:
@@ -160,7 +159,7 @@ def _run(run: Execution, following: _Next | None, actions: _Actions) -> None:
         if step is None:
             if run.position >= len(run.steps):
                 run.tell((now,))
-                _bug(run, _endless(run), None, actions)
+                _bug(run, endless(run), None, actions)
                 return
             step = run.steps[run.position]
         if view is None:
@@ -233,11 +232,11 @@ def _take(
         return _ask(run, step, view, result.asked.need, result.coroutine, result.asked.single, actions)
     elif kind is StepAwaits:
         _close_coroutine(result.coroutine, actions)
-        _bug(run, _not_need(step), None, actions)
+        _bug(run, awaited_no_need(step), None, actions)
     else:
         if kind is CoroutineType:
             result.close()
-        _bug(run, _not_a_decision(step, result), None, actions)
+        _bug(run, no_decision(step, result), None, actions)
     return None
 
 
@@ -263,32 +262,10 @@ def _step_back(run: Execution, work: RunStep, event: _StepBack, actions: _Action
 
 
 def _raised(run: Execution, step: CompiledStep, exception: BaseException, actions: _Actions) -> None:
-    if isinstance(exception, RuntimeError) and _WANTS_A_LOOP.search(str(exception)):
-        _bug(run, _not_need(step), exception, actions)
+    if wants_a_loop(exception):
+        _bug(run, awaited_no_need(step), exception, actions)
     else:
         _bug(run, f"step {step.name} failed", exception, actions)
-
-
-def _not_need(step: CompiledStep) -> str:
-    return (
-        f"step {step.name} awaited something other than need(...), or called what wants an event loop: a step does no "
-        "I/O and has no loop; declare an effect instead, such as timer.sleep(...) or call.run(...)"
-    )
-
-
-def _not_a_decision(step: CompiledStep, result: Any) -> str:
-    hint = {type(None): " (did you forget 'return'?)", CoroutineType: " (did you forget 'await'?)"}.get(
-        type(result), ""
-    )
-    found = ("nothing" if result is None else f"a {type(result).__name__}") + hint
-    return f"step {step.name} returned {found}; a step returns Continue(), Need(...), Done or Fail"
-
-
-def _endless(run: Execution) -> str:
-    if not run.steps:
-        return "the pipeline has no steps"
-    last = run.steps[-1].name
-    return f"the pipeline has no end: step {last} went on, and none follows; let the last step return Done or Fail"
 
 
 # Needs
@@ -298,7 +275,7 @@ def _ask(
     run: Execution, asker: CompiledStep, view: _View, need: Need, coroutine: _Coroutine, single: bool, actions: _Actions
 ) -> _Next | None:
     """Schedule a Need; refused before any of its effects starts, if it could not be resolved later."""
-    problem, exception, then = _refusal(run, asker, need), None, None
+    problem, exception, then = wrong_write(run, asker, need), None, None
     if problem is None and need.then is not None:
         try:
             then = continuation(need.then)
@@ -314,26 +291,6 @@ def _ask(
     run.compensations += tuple(need.compensations)
     _trace(run, EventKind.NeedScheduled, asker.name, detail=need)
     return _follow(run, pending, pending.join.begin(), actions)
-
-
-def _refusal(run: Execution, step: CompiledStep, need: Need) -> str | None:
-    for effect in need.effects:
-        slot = effect.into
-        if slot is None:
-            continue
-        if slot not in step.writes:
-            union = " | ".join(sorted([*(one.__name__ for one in step.writes), slot.__name__]))
-            return (
-                f"step {step.name}: effect {effect.label} writes a slot that the step does not declare; annotate its "
-                f"context as CtxView[..., {union}]"
-            )
-        writer = run.state.writers.get(slot, step)
-        if writer is not step and writer != step:
-            return (
-                f"step {step.name}: effect {effect.label} writes a slot that step {writer.name} has written; a slot "
-                "has one writer on each path"
-            )
-    return None
 
 
 def _late(run: Execution, event: Settled) -> None:

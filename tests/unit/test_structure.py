@@ -15,7 +15,8 @@ HOUSES = {"zerver": ROOT / "zerver", "zerver_runtime": ROOT / "runtime" / "zerve
 PURE = (
     "zerver.slot", "zerver.effect", "zerver.error", "zerver.decision", "zerver.context", "zerver.step",
     "zerver.step_source", "zerver.need", "zerver.request", "zerver.client_input", "zerver.codec", "zerver.execution",
-    "zerver.interpreter", "zerver.signals", "zerver.pipeline", "zerver.routing", "zerver.path_template",
+    "zerver.interpreter", "zerver.step_mistakes", "zerver.signals", "zerver.pipeline", "zerver.routing",
+    "zerver.path_template",
     "zerver.effectors.http_client.request", "zerver.effectors.http_client.response",
     "zerver.effectors.http_client.pool", "zerver.effectors.http_redirect",
     "zerver.effects", "zerver.effect_results", "zerver.faults", "zerver.lax", "zerver.multipart",
@@ -62,12 +63,18 @@ def modules() -> dict[str, Path]:
 MODULES = modules()
 
 
+@cache
 def tree(name: str) -> ast.Module:
     return ast.parse(MODULES[name].read_text())
 
 
-def imports(name: str, *, at_start_only: bool = False) -> Iterator[str]:
+@cache
+def imports(name: str, *, at_start_only: bool = False) -> tuple[str, ...]:
     """The absolute names of the modules that ``name`` imports; names taken out of a package resolve to its modules."""
+    return tuple(_imports(name, at_start_only=at_start_only))
+
+
+def _imports(name: str, *, at_start_only: bool) -> Iterator[str]:
     module = tree(name)
     package = name if MODULES[name].name == "__init__.py" else name.rpartition(".")[0]
     nodes = _at_start(module) if at_start_only else ast.walk(module)
