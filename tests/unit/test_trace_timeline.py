@@ -204,6 +204,19 @@ def test_attempts_that_failed_show_as_such_the_last_one_too_and_however_short() 
     assert any(one.startswith("test.flaky: attempt 2 of test:flaky failed for good after ") for one in said)
 
 
+def test_a_short_wait_between_long_attempts_shows() -> None:
+    reactor = Reactor()
+    request = asks(reactor, effect("slow", retry=Retry(attempts=2, base=0.02), timeout=2.0))
+    wait(reactor, 1)
+    settle(reactor, "slow", AWAY)
+    wait(reactor, 0.01)
+    wait(reactor, 1)
+    settle(reactor, "slow", ok())
+    told(request)
+    (row,) = [row for row in trace_page(record_of(request), lambda text, _: text) if row.startswith(" > test.slow")]
+    assert re.search(r"slow +x+-▓+ ", row), row
+
+
 def test_one_that_the_request_did_without_is_told_as_optional() -> None:
     reactor = Reactor()
     request = asks(reactor, effect("extra", required=False))
