@@ -448,7 +448,7 @@ MISTAKES = [
     ({"trace": {"store": "t.db"}}, 'trace.store = "t.db": must be sqlite:///relative/path.db or sqlite:////absolute'),
     *[
         ({"observability": {"admin": admin}}, f'observability.admin = "{admin}": must be HOST:PORT, such as ')
-        for admin in ("9180", ":9180", "localhost", "localhost:", "a:65536", "a:b", "::1:9180", "[::1]", "a/b:1", "a:0x1")
+        for admin in ("9180", ":1", "localhost", "localhost:", "a:65536", "a:b", "::1:9180", "[::1]", "a/b:1", "a:0x1")
     ],
     ({"server": {"trusted_proxies": ["10.0.0.1/8"]}}, "server.trusted_proxies: 10.0.0.1/8 has host bits set; each is "),
     ({"schedulers": {"performance": 0}}, f"schedulers.performance = 0: {WHOLE} 1 to 1024 or null"),

@@ -93,9 +93,10 @@ def dev(
     """Serve an app, and reload it when a file changes.
 
     Watches the .py files and config.json below the current folder. Turns ZERVER_DEBUG on unless it is set, so that
-    answers show what went wrong.
+    answers show what went wrong; and serves the admin address, on port 9180 or another that is free, unless
+    observability.admin says where, or off.
     """
-    from .reload import snapshot, supervise
+    from .reload import admin_for_development, snapshot, supervise
 
     os.environ.setdefault("ZERVER_DEBUG", "1")
     named = config or os.environ.get("ZERVER_CONFIG")
@@ -108,9 +109,13 @@ def dev(
         command += [name, str(value)] if value is not None else []
     with readable_errors():
         overrides = flags(host, port, uds, schedulers, engine)
+        settings = configured(config, overrides)
+        if settings.observability.admin is None:
+            os.environ["ZERVER_OBSERVABILITY__ADMIN"] = admin_for_development()
+            settings = configured(config, overrides)
         supervise(
             command,
-            configured(config, overrides),
+            settings,
             look=lambda: snapshot(os.getcwd(), [named] if named else []),
             configured=lambda: load_config(config, overrides=overrides),
         )

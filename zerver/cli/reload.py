@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -17,10 +18,11 @@ from contextlib import contextmanager
 from ..config import Config, ConfigError
 from ..server.listener import Listener, ListenError, open_listener
 
-__all__ = ["changed_files", "snapshot", "supervise"]
+__all__ = ["admin_for_development", "changed_files", "snapshot", "supervise"]
 
 _log = logging.getLogger("zerver")
 
+_ADMIN = 9180  # the port that is tried first
 _PERIOD = 0.25  # seconds between two looks at the files
 
 Snapshot = Mapping[str, tuple[int, int]]
@@ -35,6 +37,18 @@ def snapshot(folder: str, files: Iterable[str] = ()) -> Snapshot:
 def changed_files(before: Snapshot, after: Snapshot) -> list[str]:
     """The files that were changed, added or removed."""
     return sorted(path for path in before.keys() | after.keys() if before.get(path) != after.get(path))
+
+
+def admin_for_development() -> str:
+    """Where the admin address is while an app is developed: each time at the same port, so that a page stays where it
+    is; or on any free one, where something else has that."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", _ADMIN))
+        except OSError:
+            return "127.0.0.1:0"
+    return f"127.0.0.1:{_ADMIN}"
 
 
 def supervise(
@@ -155,8 +169,16 @@ def _reloads(config: Config, configured: Callable[[], Config]) -> bool:
 
 def _fixed(config: Config) -> tuple[object, ...]:
     """What only a new start changes."""
-    server = config.server
-    return config.reactor.engine, config.schedulers, server.host, server.port, server.uds, server.tls_cert is None
+    server, admin = config.server, config.observability.admin
+    return (
+        config.reactor.engine,
+        config.schedulers,
+        server.host,
+        server.port,
+        server.uds,
+        server.tls_cert is None,
+        admin,
+    )
 
 
 def _moved(config: Config, listener: Listener, configured: Callable[[], Config]) -> tuple[Config, Listener]:

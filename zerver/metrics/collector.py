@@ -13,7 +13,7 @@ from zerver_runtime.reply import Reply
 from zerver_runtime.scheduler import Scheduler
 
 from .snapshot import Key, Sample, Snapshot
-from .stats_actor import CollectorActor, StatsActor, collector_name, is_collector, key_of, stats_name
+from .stats_actor import CollectorActor, Kept, StatsActor, collector_name, is_collector, key_of, stats_name
 from .totals import Totals
 
 __all__ = ["Collector", "say_last", "tell_when_asked"]
@@ -76,15 +76,19 @@ class Collector:
         self._met &= others.keys()
         unmet = {key: ref for key, ref in others.items() if key not in self._met}
         if unmet and not self._totals.retained.gone:
-            kept = await self._answers(unmet, lambda ref: ref.kept())
-            for retained in kept.values():
-                self._totals.adopt(retained)
+            kept: dict[Key, Kept] = await self._answers(unmet, lambda ref: ref.kept())
+            for one in kept.values():
+                self._totals.adopt(one.retained)
+            for one in kept.values():
+                for collector in one.collectors:
+                    self._totals.heard(collector)
             self._met |= kept.keys()
-        answers = await self._answers(others, lambda ref: ref.report())
-        answers[self._stage.place[1:]] = self._look()
+        own = self._look()
+        answers: dict[Key, Snapshot] = await self._answers(others, lambda ref: ref.report(own))
+        answers[own.key] = own
         for snapshot in answers.values():
             self._totals.heard(snapshot)
-        there = {*self._others(), self._stage.place[1:]}
+        there = {*self._others(), own.key}
         if self._totals.alive(there):
             self._told.clear()
         self._have_kept(others)

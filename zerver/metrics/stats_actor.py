@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import ClassVar
 
+import msgspec
+
 from zerver_runtime.actor import Actor, behaviour
 from zerver_runtime.ids import Place
 from zerver_runtime.mailbox import MailboxPolicy
@@ -12,10 +14,20 @@ from zerver_runtime.mailbox import MailboxPolicy
 from .snapshot import Key, Snapshot
 from .totals import Retained
 
-__all__ = ["PREFIX", "CollectorActor", "StatsActor", "collector_name", "is_collector", "key_of", "stats_name"]
+__all__ = ["PREFIX", "CollectorActor", "Kept", "StatsActor", "collector_name", "is_collector", "key_of", "stats_name"]
+
+_COLLECTORS = 4  # during a reload there are two
 
 PREFIX = "zerver.metrics."
 _STATS, _COLLECTOR = f"{PREFIX}of.", f"{PREFIX}to."
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """What collectors have left, in case that they end."""
+
+    retained: Retained = Retained()
+    collectors: tuple[Snapshot, ...] = ()
+    """Of their own processes, the last that each has told."""
 
 
 class StatsActor(Actor):
@@ -25,20 +37,26 @@ class StatsActor(Actor):
 
     def __init__(self, look: Callable[[], Snapshot]) -> None:
         self._look = look
-        self._kept = Retained()
+        self._retained = Retained()
+        self._collectors: dict[Key, Snapshot] = {}
 
     @behaviour
-    def report(self) -> Snapshot:
+    def report(self, collector: Snapshot) -> Snapshot:
+        """``collector``: of the process that asks."""
+        self._collectors.pop(collector.key, None)
+        self._collectors[collector.key] = collector
+        while len(self._collectors) > _COLLECTORS:
+            del self._collectors[next(iter(self._collectors))]
         return self._look()
 
     @behaviour
     def keep(self, retained: Retained) -> None:
         """What processes have counted that are gone, for whoever asks next, should this collector go, too."""
-        self._kept = retained
+        self._retained = retained
 
     @behaviour
-    def kept(self) -> Retained:
-        return self._kept
+    def kept(self) -> Kept:
+        return Kept(self._retained, tuple(self._collectors.values()))
 
 
 class CollectorActor(Actor):

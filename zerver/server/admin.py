@@ -15,7 +15,7 @@ from zerver_runtime.reactor.loop import Timers
 from ..admin import admin_app
 from ..config import Config
 from ..config.rules import admin_address, sqlite_path
-from ..metrics.collector import Collector
+from ..metrics.collector import Collector, say_last, tell_when_asked
 from ..metrics.snapshot import Sample, Snapshot
 from .assembly import http_limits
 from .client_address import ClientAddress
@@ -110,7 +110,11 @@ class Admin:
 async def boot_admin(context: SchedulerContext, config: Config, load: Callable[[], App], listener: Listener) -> None:
     """Serve the admin address in a scheduler that serves nothing else. It fails alone: what it cannot do is logged."""
     stage = context.scheduler
-    collector = Collector(stage, lambda: measure(stage, "efficiency"), range(context.config.performance))
+
+    def look() -> Snapshot:
+        return measure(stage, "efficiency")
+
+    collector = Collector(stage, look, range(context.config.performance))
     admin = Admin(Sources(config, load, collector), listener, context.loop)
     try:
         await admin.start()
@@ -118,9 +122,11 @@ async def boot_admin(context: SchedulerContext, config: Config, load: Callable[[
         _log.exception("the admin address %s cannot be served", listener.address)
         return
     collector.start()
+    tell_when_asked(stage, look)
 
     async def end() -> None:
         await collector.close()
+        await say_last(stage, look())
         await admin.stop()
 
     context.on_drain.append(end)
