@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import enum
+import functools
 import hashlib
 import inspect
+import types
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -13,6 +15,7 @@ import msgspec
 from ..decision import Need
 from ..effect import Effect
 from ..error import Error
+from ..step_source import function_of
 from .record import EffectNote, ErrorNote, NeedNote
 from .redaction import Redaction
 
@@ -59,9 +62,15 @@ def effect_note(effect: Effect[Any]) -> EffectNote:
 
 def source_digest(fn: object) -> str:
     """It changes when the function's source does. Empty where that is not to be had."""
+    function = function_of(fn)
+    return "" if function is None else _source_digest(function.__code__)
+
+
+@functools.lru_cache(maxsize=1024)
+def _source_digest(code: types.CodeType) -> str:
     try:
-        source = inspect.getsource(inspect.unwrap(fn))  # type: ignore[arg-type]  # other callables raise TypeError
-    except (OSError, TypeError, ValueError):
+        source = inspect.getsource(code)
+    except (OSError, TypeError, ValueError, SyntaxError):
         return ""
     return hashlib.sha256(source.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
