@@ -10,7 +10,6 @@ import asyncio
 import functools
 import os
 import sqlite3
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -18,12 +17,12 @@ from contextlib import suppress
 from typing import Any, Final
 
 from zerver_runtime.outcome import Failure, Outcome
-from zerver_runtime.reactor.threads import Job, PoolClosed, ThreadPool
 
 from ..config.rules import sqlite_path
 from ..effect import Effect
 from ..error import Error, ErrorKind
 from .base import Done, cancelled, closed, hand_over, internal
+from .lane import Lane
 
 __all__ = ["SqliteDatabase", "failure"]
 
@@ -55,11 +54,10 @@ class SqliteDatabase:
         self._busy_timeout = busy_timeout
         self._schema = schema
         self._local = threading.local()
-        # What waits here is bounded above, by the bulkhead.
-        self._writer = ThreadPool(1, sys.maxsize, name=f"zerver-{name}-writer", ending=self._disconnect)
+        self._writer = Lane(1, name=f"zerver-{name}-writer", ending=self._disconnect)
         self._readers = self._writer
         if not in_memory:
-            self._readers = ThreadPool(readers, sys.maxsize, name=f"zerver-{name}-reader", ending=self._disconnect)
+            self._readers = Lane(readers, name=f"zerver-{name}-reader", ending=self._disconnect)
         # Of the loop's thread.
         self._runs: set[_Run] = set()
 
@@ -69,12 +67,11 @@ class SqliteDatabase:
         """Run ``work`` on a connection's thread, for one attempt at ``effect``. What it raises is made a
         failure, and what it leaves of a transaction is rolled back.
         """
-        run = _Run(self, effect, done, work, reads)
-        job = (self._readers if reads else self._writer).submit(run.on_thread, run.finished)
-        if job is None:
+        lane = self._readers if reads else self._writer
+        run = _Run(self, lane, effect, done, work, reads)
+        if not lane.start(run):
             done(closed(effect))
             return None
-        run.job = job
         self._runs.add(run)
         return run.cancel
 
@@ -86,9 +83,9 @@ class SqliteDatabase:
         for run in list(self._runs):
             run.cancel()
         ended = []
-        for pool in {self._writer, self._readers}:
+        for lane in {self._writer, self._readers}:
             gone: asyncio.Future[None] = loop.create_future()
-            pool.close(functools.partial(hand_over, loop, _resolve, gone, None))
+            lane.close(functools.partial(hand_over, loop, _resolve, gone, None))
             ended.append(gone)
         for gone in ended:  # comes after the last word of every run, which went the same way
             await gone
@@ -160,17 +157,17 @@ class _Run:
         "_database",
         "_done",
         "_effect",
+        "_lane",
         "_lock",
-        "_loop",
         "_reads",
         "_timer",
         "_work",
-        "job",
     )
 
     def __init__(
         self,
         database: SqliteDatabase,
+        lane: Lane,
         effect: Effect[Any],
         done: Done,
         work: Callable[[sqlite3.Connection], Outcome],
@@ -181,9 +178,8 @@ class _Run:
         self._done: Done | None = done
         self._work = work
         self._reads = reads
-        self._loop = asyncio.get_running_loop()
         # Of the loop's thread.
-        self.job: Job | None = None
+        self._lane = lane
         self._timer: asyncio.TimerHandle | None = None
         # Of both, guarded by the lock: an interrupt must not hit the next statement on the same connection.
         self._lock = threading.Lock()
@@ -194,8 +190,8 @@ class _Run:
         """Leave the queue, or interrupt the statement that runs."""
         if self._done is None:
             return
-        if self.job is not None and self.job.cancel():
-            self._settle(cancelled(self._effect))
+        if self._lane.take_out(self):
+            self.settle(cancelled(self._effect))
             return
         with self._lock:
             self._asked = True
@@ -204,7 +200,7 @@ class _Run:
         # An interrupt that comes just before a statement begins does nothing.
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._loop.call_later(_AGAIN, self.cancel)
+        self._timer = asyncio.get_running_loop().call_later(_AGAIN, self.cancel)
 
     def on_thread(self) -> Outcome:
         connection = None
@@ -221,21 +217,14 @@ class _Run:
                     self._connection = None
         except sqlite3.Error as problem:
             return cancelled(self._effect) if self._asked else failure(self._effect, problem)
-        except Exception as problem:  # to be seen with the effect's name
+        except BaseException as problem:  # to be seen with the effect's name, and not to end the thread
             return internal(self._effect, f"{type(problem).__name__} on its connection's thread", problem)
         finally:
             if connection is not None and connection.in_transaction:
                 with suppress(sqlite3.Error):
                     connection.rollback()
 
-    def finished(self, outcome: Outcome | None, problem: BaseException | None) -> None:
-        """On the connection's thread, or where the pool was closed."""
-        if outcome is None:
-            what = f"{type(problem).__name__} on its connection's thread"
-            outcome = closed(self._effect) if isinstance(problem, PoolClosed) else internal(self._effect, what, problem)
-        hand_over(self._loop, self._settle, outcome)
-
-    def _settle(self, outcome: Outcome) -> None:
+    def settle(self, outcome: Outcome) -> None:
         done, self._done = self._done, None
         if self._timer is not None:
             self._timer.cancel()
