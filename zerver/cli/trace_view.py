@@ -122,9 +122,8 @@ class _Scale:
 
     def row(self, row: WaterfallRow) -> str:
         cells = [" "] * self.columns
-        for bar in sorted(
-            row.bars, key=lambda bar: bar.start_ns - bar.end_ns
-        ):  # the longest first: short ones show, too
+        # The longest first, so that short ones show, too.
+        for bar in sorted(row.bars, key=lambda bar: bar.start_ns - bar.end_ns):
             if bar.kind in _MARKS:
                 self.fill(cells, bar.start_ns, max(bar.end_ns, bar.start_ns + 1), _MARKS[bar.kind])
         return "".join(cells)
