@@ -135,7 +135,7 @@ def test_every_setting_can_be_set_by_a_variable(path: str) -> None:
     other: object
     if path in changed:
         other = changed[path]
-    elif path in ("reactor.enabled", "trace.enabled") or isinstance(default, bool):
+    elif path in ("reactor.enabled", "trace.enabled", "trace.otlp") or isinstance(default, bool):
         other = not default
     elif isinstance(default, int | float):
         other = default + 1

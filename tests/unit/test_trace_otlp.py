@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from zerver.config import ConfigError, load
 from zerver.trace.otlp import decide
 
 ENDPOINT = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318"}
@@ -50,9 +49,3 @@ def test_what_is_asked_for_and_cannot_be_done_is_said(
 @pytest.mark.parametrize("env", [{}, {**ENDPOINT, "OTEL_SDK_DISABLED": "true"}, {"OTEL_TRACES_EXPORTER": "none"}])
 def test_who_does_not_ask_for_it_need_not_have_it(env: dict[str, str]) -> None:
     assert decide(None, env, installed=False) == (False, "")
-
-
-def test_an_export_of_what_is_not_traced_is_an_error_of_the_configuration() -> None:
-    assert load({"trace": {"otlp": True}}).trace.otlp is True
-    with pytest.raises(ConfigError, match=r"trace\.otlp = true: nothing is traced where trace\.enabled is false"):
-        load({"trace": {"otlp": True, "enabled": False}})

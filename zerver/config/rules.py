@@ -135,8 +135,6 @@ def observability_problems(observability: ObservabilityConfig) -> Iterator[tuple
 def trace_problems(trace: TraceConfig) -> Iterator[tuple[tuple[str, ...], str]]:
     """As :func:`effects_problems`."""
     yield from _address_problems(trace.trusted, ("trace", "trusted"))
-    if trace.otlp and trace.enabled is False:
-        yield ("trace", "otlp"), " = true: nothing is traced where trace.enabled is false"
     try:
         sqlite_path(trace.store)
     except ValueError as error:

@@ -44,7 +44,7 @@ def export_actor(config: Config) -> dict[str, tuple[str, tuple[Any, ...], str]]:
 
     :raises ConfigError: it is asked for by ``trace.otlp``, and cannot be done.
     """
-    if config.trace.enabled is False or not exports(config.trace):
+    if not exports(config.trace):
         return {}
     return {EXPORTER: (class_path(ExportActor), (to_builtins(span_settings(config)),), ExportActor.affinity)}
 

@@ -24,10 +24,13 @@ _PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL
 
 
 def exports(trace: TraceConfig) -> bool:
-    """Whether this process is to export, if it keeps traces. To be asked once, at its start.
+    """Whether this process is to export, if it keeps traces: not where ``trace.enabled`` is off. To be asked once, at
+    its start.
 
     :raises ConfigError: ``trace.otlp`` is true, and it cannot. Where only the environment asks for it, that is logged.
     """
+    if trace.enabled is False:
+        return False
     wanted, problem = decide(trace.otlp, os.environ, installed=_installed())
     if problem and trace.otlp:
         raise ConfigError(f"trace.otlp = true: {problem}")
