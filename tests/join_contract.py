@@ -7,15 +7,17 @@ read as "the first moment at which ...".
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from itertools import permutations, product
 from typing import Any, Literal, NamedTuple, Never, get_args
 
 from zerver import Continue, CtxView, Decision, Done, Effect, Need, Slot, need
+from zerver.step import CompiledStep, compile_step
 from zerver_runtime.reactor.join import Join, Mode, check
 
 __all__ = [
-    "SLOTS", "A", "B", "C", "Case", "Expected", "Form", "Reads", "cases", "contract", "effects_of", "forms", "seen_by",
-    "steps_of", "value", "what",
+    "SLOTS", "A", "B", "C", "Case", "Expected", "Form", "Reads", "cases", "compiled", "contract", "effects_of", "forms",
+    "seen_by", "steps_of", "value", "what",
 ]  # fmt: skip
 
 
@@ -185,6 +187,19 @@ def steps_of(case: Case, form: Form, seen: list[Any]) -> tuple[Any, ...]:
         return Done.text("resumed")
 
     return {"then": (ask_then, end), "next": (ask, show, end), "async": (ask_async, end)}[form]
+
+
+def compiled(case: Case, form: Form) -> tuple[tuple[CompiledStep, ...], list[Any]]:
+    """The steps of a case, the same ones whatever its history, and what they see: nothing so far."""
+    steps, seen = _compiled(case._replace(order=(), successes=()), form)
+    seen.clear()
+    return steps, seen
+
+
+@cache
+def _compiled(case: Case, form: Form) -> tuple[tuple[CompiledStep, ...], list[Any]]:
+    seen: list[Any] = []
+    return tuple([compile_step(step) for step in steps_of(case, form, seen)]), seen
 
 
 def seen_by(case: Case, form: Form, expected: Expected) -> list[Any]:
