@@ -48,7 +48,8 @@ class Browser:
             env={**os.environ, "TZ": "UTC", "HOME": str(folder)},
         )  # fmt: skip
         try:
-            self._wire = connect(self._address(), max_size=None, proxy=None, compression=None)
+            self._open = contextlib.ExitStack()
+            self._wire = self._open.enter_context(connect(self._address(), max_size=None, proxy=None, compression=None))
         except BaseException:
             self._kill()
             raise
@@ -66,7 +67,7 @@ class Browser:
             control.call("Target.disposeBrowserContext", browserContextId=context)
 
     def close(self) -> None:
-        self._wire.close()
+        self._open.close()
         self._kill()
 
     def _address(self) -> str:

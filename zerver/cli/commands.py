@@ -94,8 +94,9 @@ def dev(
 
     Watches the .py files and config.json below the current folder. Turns ZERVER_DEBUG on unless it is set, so that
     answers show what went wrong; and serves the admin address, on port 9180 or another that is free, unless
-    observability.admin says where, or off.
+    observability.admin says where, or off. The console there is opened in a browser, where there is one.
     """
+    from .browse import open_when_up
     from .reload import admin_for_development, snapshot, supervise
 
     os.environ.setdefault("ZERVER_DEBUG", "1")
@@ -113,6 +114,7 @@ def dev(
         if settings.observability.admin is None:
             os.environ["ZERVER_OBSERVABILITY__ADMIN"] = admin_for_development()
             settings = configured(config, overrides)
+        open_when_up(settings.observability.admin)
         supervise(
             command,
             settings,

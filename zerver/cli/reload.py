@@ -47,8 +47,8 @@ def admin_for_development() -> str:
         try:
             probe.bind(("127.0.0.1", _ADMIN))
         except OSError:
-            return "127.0.0.1:0"
-    return f"127.0.0.1:{_ADMIN}"
+            probe.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{probe.getsockname()[1]}"
 
 
 def supervise(

@@ -55,7 +55,7 @@ _REPLAY = 60.0  # seconds that a replay has
 
 
 def console_routes(app: App, sources: AdminSources) -> None:
-    """Declare the console's routes, below ``/console/``."""
+    """Declare the console's routes, below ``/console/``; ``/`` leads there."""
     store = sources.traces
 
     async def traces(ctx: CtxView) -> Decision:
@@ -121,6 +121,7 @@ def _assets(app: App) -> None:
     def to_page(ctx: CtxView) -> Decision:
         return Done.redirect(f"{_PATH}/", status=308)
 
+    app.get("/", to_page)
     app.get(_PATH, to_page)
     folder = resources.files("zerver.console") / "assets"
     for one in folder.iterdir():

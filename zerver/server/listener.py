@@ -80,6 +80,7 @@ def open_admin(config: Config) -> Listener | None:
     for sock in listener.sockets:
         sock.setblocking(False)
     _log.info("metrics at %s/metrics", listener.address)
+    _log.info("console at %s/console/", listener.address)
     host = listener.sockets[0].getsockname()[0]
     if not ipaddress.ip_address(host.partition("%")[0]).is_loopback:
         _log.warning(
