@@ -28,6 +28,7 @@ class Got(NamedTuple):
     status: int
     id: str
     body: Any
+    retry_after: str | None
 
 
 def ask(port: int, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> Got:
@@ -37,7 +38,8 @@ def ask(port: int, method: str, path: str, body: Any = None, headers: dict[str, 
         connection.request(method, path, sent, {"content-type": "application/json", **(headers or {})})
         answer = connection.getresponse()
         data = answer.read()
-        return Got(answer.status, answer.headers.get("x-request-id", ""), json.loads(data) if data else None)
+        body = json.loads(data) if data else None
+        return Got(answer.status, answer.headers.get("x-request-id", ""), body, answer.headers.get("retry-after"))
 
 
 class Shop:

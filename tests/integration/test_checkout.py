@@ -175,8 +175,9 @@ def test_the_same_key_again_gives_the_same_order_and_asks_nobody(shop: Shop, key
     assert shop.told() == before
 
 
-def test_two_at_once_with_one_key_are_charged_once(shop: Shop, key: str) -> None:
-    shop.behave(payment={"slow": 0.1})
+def test_several_at_once_with_one_key_are_charged_once_whatever_fails(shop: Shop, key: str) -> None:
+    """No more faults than any of them has attempts left, whoever meets them."""
+    shop.behave(inventory={"hang": 1}, pricing={"fail": 1}, payment={"slow": 0.1, "hang": 1, "fail": 1})
     with ThreadPoolExecutor(AT_ONCE) as pool:
         answers = list(pool.map(lambda _: shop.checkout(key), range(AT_ONCE)))
     assert {got.status for got in answers} <= {200, 201}, answers
@@ -270,6 +271,7 @@ def test_the_breaker_opens_leaves_a_failing_upstream_alone_and_closes(tmp_path_f
         assert shop.told()["inventory"]["requests"] == 4
         got = shop.checkout("broken")
         assert (got.status, shop.told()["inventory"]["requests"]) == (502, 4), "it is left alone"
+        assert got.retry_after == "1", "half a second, rounded up"
         assert got.body["detail"] == "http.get into Stock: left alone for now, because it failed too often"
         assert re.search(r"http.get into Stock: the breaker of \S+ went from closed to open", shop.trace(second.id))
         assert "http.get into Stock was not tried: UPSTREAM_UNAVAILABLE" in shop.trace(got.id)
