@@ -28,6 +28,7 @@ from .asgi_connection import AsgiConnection
 from .asgi_response import send_response
 from .health import health_answer
 from .http_server import HttpServer
+from .http_writing import Writing
 from .without_route import answer_without_route
 
 __all__ = ["HttpProtocol", "accept"]
@@ -60,7 +61,6 @@ class HttpProtocol(asyncio.Protocol):
         "_id",
         "_later",
         "_now",
-        "_out",
         "_paused",
         "_pipeline",
         "_reading",
@@ -70,8 +70,6 @@ class HttpProtocol(asyncio.Protocol):
         "_timer",
         "_timer_at",
         "_transport",
-        "_unread",
-        "_unwritten",
         "_wire",
         "_writing",
     )  # fmt: skip
@@ -93,11 +91,8 @@ class HttpProtocol(asyncio.Protocol):
         # The connection.
         self._reading = False  # within data_received: what is written waits for its end
         self._later = False  # what has been read is gone on with in another turn of the loop
-        self._out: list[bytes] = []
+        self._writing: Writing = cast("Writing", None)  # as the transport
         self._paused = False
-        self._writing: asyncio.Future[None] | None = None  # while the client has too much to read
-        self._unwritten: Handle | None = None
-        self._unread = 0  # bytes that waited when that was set
         self._timer: Handle | None = None
         self._timer_at = _NEVER
         self._stopping = False
@@ -107,6 +102,8 @@ class HttpProtocol(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See ``asyncio.Protocol``."""
         self._transport = cast("asyncio.Transport", transport)
+        server = self._server
+        self._writing = Writing(self._transport, server.call_later, server.write_timeout, server.limits.body_rate)
         peer = transport.get_extra_info("peername")
         self._client = peer[0] if isinstance(peer, tuple) else ""
         self._watch()
@@ -130,10 +127,10 @@ class HttpProtocol(asyncio.Protocol):
         """See ``asyncio.Protocol``."""
         self._server.discard(self)
         self._wire.abort()
-        for timer in (self._timer, self._unwritten):
-            if timer is not None:
-                timer.cancel()
-        self._timer = self._unwritten = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._writing.forget()
         self.resume_writing()
         if self._exchange is not None:
             self._exchange.cancel("the client has gone")
@@ -141,19 +138,12 @@ class HttpProtocol(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """The client does not read what it asked for: it gets nothing more to do, and a time limit."""
-        if self._writing is None:
-            self._writing = self._server.service.loop.create_future()
-            self._limit_writing()
-            self.mind_reading()
+        self._writing.pause()
+        self.mind_reading()
 
     def resume_writing(self) -> None:
         """See ``asyncio.Protocol``."""
-        writing, self._writing = self._writing, None
-        if writing is not None and not writing.done():
-            writing.set_result(None)
-            if self._unwritten is not None:
-                self._unwritten.cancel()
-                self._unwritten = None
+        if self._writing.resume():
             self.mind_reading()
             self._go_on_later()
 
@@ -188,7 +178,7 @@ class HttpProtocol(asyncio.Protocol):
                     self._more(event)
             if not wire.waiting or wire.closing is not None:
                 break
-            if (out := self._out) and (len(out) >= _BATCH or len(out[-1]) >= _LARGE):
+            if (out := self._writing.out) and (len(out) >= _BATCH or len(out[-1]) >= _LARGE):
                 self._go_on_later()  # others have their turn, and the client has to read
                 break
             events = wire.feed(b"", self._now)
@@ -204,7 +194,7 @@ class HttpProtocol(asyncio.Protocol):
     def _turn(self) -> None:
         wire = self._wire
         self._later = False
-        if wire.waiting and self._writing is None and not self._transport.is_closing():
+        if wire.waiting and not self._writing.paused and not self._transport.is_closing():
             self._go_on(wire.feed(b"", self.tell_time()))
         else:
             self._flush()
@@ -220,7 +210,7 @@ class HttpProtocol(asyncio.Protocol):
             else:
                 self._pipeline = (found.endpoint, found.params)
                 self._body = []
-                self._out.append(self._wire.proceed())
+                self._writing.out.append(self._wire.proceed())
         elif found is None and head.path in server.health:
             self._without_route(head, health_answer(head.method, head.path, not server.stopping))
         elif head.upgrade == "websocket" and server.websockets is not None:
@@ -261,7 +251,7 @@ class HttpProtocol(asyncio.Protocol):
         if exchange is None:
             return
         if self._head is None:  # it was answered at once, and has exit callbacks
-            self._write_out()
+            self._writing.flush()
             exchange.close()
         else:
             self._exchange = exchange
@@ -286,7 +276,7 @@ class HttpProtocol(asyncio.Protocol):
         if type(body) is bytes:
             now = self._now if self._reading else self.tell_time()
             more = b"x-request-id: %b\r\n" % self._id.encode()
-            self._out.append(wire.respond(response.status, response.headers, body, now, more))
+            self._writing.out.append(wire.respond(response.status, response.headers, body, now, more))
             if server.access_log is not None:
                 self._log_access(response.status, len(body))
             self._head = None
@@ -352,7 +342,7 @@ class HttpProtocol(asyncio.Protocol):
         if text:
             route = self._pipeline[0].label if self._pipeline else label(head.method if head else "")
             self._count(route, refused.status)
-            self._out.append(text)
+            self._writing.out.append(text)
             self._log_access(refused.status, len(text.partition(b"\r\n\r\n")[2]))
         self._end()
 
@@ -396,25 +386,17 @@ class HttpProtocol(asyncio.Protocol):
     def write(self, data: bytes) -> None:
         """For answers that are sent in pieces."""
         if data:
-            self._out.append(data)
+            self._writing.out.append(data)
         if not self._reading:
             self._flush()
 
     async def written(self) -> None:
         """Wait while the client has too much to read."""
-        if self._writing is not None:
-            await asyncio.shield(self._writing)
-
-    def _write_out(self) -> None:
-        out = self._out
-        if out:
-            if not self._transport.is_closing():
-                self._transport.write(out[0] if len(out) == 1 else b"".join(out))
-            out.clear()
+        await self._writing.resumed()
 
     def _flush(self) -> None:
         wire = self._wire
-        self._write_out()
+        self._writing.flush()
         if wire.closing is not None:
             self._close(wire.closing)
             return
@@ -433,9 +415,7 @@ class HttpProtocol(asyncio.Protocol):
                 transport.write_eof()
             self._watch()
             return
-        if self._unwritten is None and transport.get_write_buffer_size():
-            self._limit_writing()
-        transport.close()
+        self._writing.close()
 
     def _reset(self) -> None:
         """Cut the connection so that it does not look like its end."""
@@ -447,9 +427,7 @@ class HttpProtocol(asyncio.Protocol):
     def mind_reading(self) -> None:
         """Read only as long as what is read can be used."""
         transport, asgi = self._transport, self._asgi
-        pause = (
-            self._writing is not None or self._later or not self._wire.wants_data or (asgi is not None and asgi.full)
-        )
+        pause = self._writing.paused or self._later or not self._wire.wants_data or (asgi is not None and asgi.full)
         if pause != self._paused and not transport.is_closing():
             self._paused = pause
             if pause:
@@ -489,19 +467,6 @@ class HttpProtocol(asyncio.Protocol):
         self._go_on(self._wire.expire(self._now))
         if self._timer is None and not self._transport.is_closing():
             self._watch()
-
-    def _limit_writing(self) -> None:
-        self._unread = self._transport.get_write_buffer_size()
-        self._unwritten = self._server.call_later(self._server.write_timeout, self._too_slow)
-
-    def _too_slow(self) -> None:
-        """The client did not read all in time. It may go on as long as it reads as fast as it has to send."""
-        server = self._server
-        read = self._unread - self._transport.get_write_buffer_size()
-        if read < server.limits.body_rate * server.write_timeout:
-            self._transport.abort()
-        else:
-            self._limit_writing()
 
     def _unused(self) -> None:
         """The server stops, and nothing has come for a while."""
