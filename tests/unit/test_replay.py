@@ -346,14 +346,10 @@ def test_failures_of_effects_replay_with_all_that_they_tell(failure: Any) -> Non
     assert told(report) == ("identical", "", "")
 
 
-def test_a_status_that_is_accepted_by_now_is_read_differently() -> None:
-    def patient(ctx: CtxView[Never, Text]) -> Decision:
-        return Need([http.get("http://a/", into=Text)], then=shows_text)
-
-    app = app_of(patient)
-    record = recorded(app, None, HttpResult(404, (("content-type", "application/json"),), b'"ok"'))
-    results = record.results[0]
-    assert (results.error is not None, results.raw is not None) == (True, True), "it came of what the driver gave"
+def test_a_failure_that_came_of_what_the_driver_gave_is_recorded_with_that() -> None:
+    given = [HttpResult(404, (), b""), HttpResult(200, (), b"{}")]
+    results = [recorded(app_of(fetch, shows_text), None, one).results[0] for one in given]
+    assert all(one.error is not None and one.raw is not None for one in results)
 
 
 def test_kv_values_with_secrets_are_redacted() -> None:
