@@ -225,7 +225,7 @@ def _plain(hint: Any) -> Any:
         return hint if hint is Any or origin is typing.Literal else Any
     inner = tuple([one if one is Ellipsis else _plain(one) for one in args])
     if origin in (typing.Union, types.UnionType):
-        return Any if Any in inner else typing.Union[inner]  # noqa: UP007
+        return Any if Any in inner else typing.Union[inner]  # noqa: UP007  # of a tuple there is no "|"
     try:
         return origin[inner]
     except TypeError:

@@ -108,7 +108,7 @@ def _actors(config: Config) -> dict[str, tuple[str, tuple[Any, ...], str]]:
 
 def _preload() -> None:
     """What every scheduler imports of Zerver, so that none has to: it starts sooner, and they share the memory."""
-    from . import asgi, http_protocol, scheduler_boot, tracing  # noqa: F401
+    from . import asgi, http_protocol, scheduler_boot, tracing  # noqa: F401  # for those that come after
 
     gc.collect()
     gc.freeze()  # or the first collection in each scheduler would write to all of it

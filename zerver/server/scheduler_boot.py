@@ -123,7 +123,7 @@ class _Serving:
         """Its process starts with this one and has less to load, so this waits some milliseconds at most. Where it died
         meanwhile, its actor is placed on a process such as this one, once that is ready."""
         until = time.monotonic() + _CACHE
-        while self._context.scheduler.whereis(CACHE) is None and time.monotonic() < until:  # noqa: ASYNC110
+        while self._context.scheduler.whereis(CACHE) is None and time.monotonic() < until:  # noqa: ASYNC110  # nothing tells
             await asyncio.sleep(0.001)
 
     def _look(self) -> Snapshot:

@@ -47,7 +47,7 @@ class OtlpSender:
     def stop(self) -> None:
         if not self._stopped:
             self._stopped = True
-            self._exporter.shutdown()  # type: ignore[no-untyped-call]
+            self._exporter.shutdown()  # type: ignore[no-untyped-call]  # the SDK has no types there
 
     def close(self) -> None:
         self.stop()

@@ -218,7 +218,7 @@ async def finish_exports(scheduler: Scheduler) -> None:
     """Let the exporters of this process send what waits, and what its actors have not handed to them yet; for some
     seconds at most."""
     until = time.monotonic() + _QUIET
-    while _running and scheduler.statistics().queued and time.monotonic() < until:  # noqa: ASYNC110
+    while _running and scheduler.statistics().queued and time.monotonic() < until:  # noqa: ASYNC110  # nothing tells
         await asyncio.sleep(0.01)
     for one in list(_running):
         await one.close()
