@@ -335,7 +335,7 @@ def test_without_bodies_a_replay_ends_at_the_first_value() -> None:
     "failure",
     [
         HttpResult(503, (), b"away"),
-        HttpResult(200, (("content-type", "application/json"),), b"{}"),
+        HttpResult(200, (), b"\xff"),
         Failure(Error(ErrorKind.TIMEOUT, "http.get: no result within 1 s")),
         Failure(Error(ErrorKind.CONFLICT, "it is there", detail={"constraint": "t.a", "tries": (1, 2)})),
         Failure(Error(ErrorKind.UPSTREAM_UNAVAILABLE, "left alone", retry_after=2.5)),
@@ -347,7 +347,7 @@ def test_failures_of_effects_replay_with_all_that_they_tell(failure: Any) -> Non
 
 
 def test_a_failure_that_came_of_what_the_driver_gave_is_recorded_with_that() -> None:
-    given = [HttpResult(404, (), b""), HttpResult(200, (), b"{}")]
+    given = [HttpResult(404, (), b""), HttpResult(200, (), b"\xff")]
     results = [recorded(app_of(fetch, shows_text), None, one).results[0] for one in given]
     assert all(one.error is not None and one.raw is not None for one in results)
 
