@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib import resources
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ..admin.sources import AdminSources
 from ..app import App
 from ..context import CtxView
 from ..decision import Continue, Decision, Done, Fail
@@ -22,6 +21,9 @@ from ..need import need
 from ..trace.asking import AskError, trace_query
 from .reading import read_graphs, read_page, read_routes, read_trace, run_replay
 from .system import system_view
+
+if TYPE_CHECKING:
+    from ..admin.sources import AdminSources
 
 __all__ = ["console_routes"]
 
