@@ -344,6 +344,58 @@ def test_check_says_what_processes_the_settings_mean(shop: Path) -> None:
     assert "note: the blocking engine serves from one process, without a Node. " in run("check", "shop:app").stdout
 
 
+PER_PROCESS = """
+from zerver import App, AsyncEffector, CtxView, Decision, Done
+from zerver_runtime import Actor
+
+class Counter(Actor): ...
+
+async def perform(effect): ...
+
+def show(ctx: CtxView) -> Decision:
+    return Done.empty()
+
+app = App()
+app.get("/", show)
+app.actor("counter", Counter)
+app.effector("mail", AsyncEffector(perform))
+"""
+OWN_DRIVER = "app.effector: each of the 4 schedulers has its own driver of mail. "
+CONNECTIONS = (
+    "database main: each of the 4 schedulers makes up to 10 connections (effects.postgres.size), so 40 in all, "
+)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said", "unsaid"),
+    [
+        ({}, ["cache: it is in memory; under another ASGI server, each process has its own, "], []),
+        ({}, ["app.actor: under another ASGI server, each process has an actor of its own for each of counter."], []),
+        ({"schedulers": {"performance": 4}}, [OWN_DRIVER], ["connections"]),
+        ({"schedulers": {"performance": 1}}, [], ["app.effector", "connections"]),
+        (
+            {"schedulers": {"performance": 4}, "effects": {"databases": {"main": "postgresql://x/y"}}},
+            [CONNECTIONS],
+            ["database default"],
+        ),
+        ({"effects": {"cache": "redis://x"}}, [], ["cache:"]),
+        ({"reactor": {"enabled": False}}, ["cache: it is in memory; a second process has its own, "], ["app.effector"]),
+        ({"reactor": {"enabled": False}}, ["app.actor: a second process has an actor of its own for each of coun"], []),
+    ],
+)
+def test_check_says_what_each_process_has_for_itself(
+    shop: Path, settings: dict[str, object], said: list[str], unsaid: list[str]
+) -> None:
+    (shop / "per_process.py").write_text(PER_PROCESS)
+    (shop / "config.json").write_text(json.dumps(settings))
+    told = run("check", "per_process:app").stdout
+    assert "per_process:app: 0 error(s)" in told
+    for text in said:
+        assert f"\nnote: {text}" in f"\n{told}"
+    for text in unsaid:
+        assert text not in told
+
+
 def test_check_lists_errors_and_exits_with_1(shop: Path) -> None:
     result = run("check", "broken:app")
     assert result.exit_code == 1

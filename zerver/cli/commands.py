@@ -12,9 +12,11 @@ from typing import Annotated
 import typer
 
 from .. import __version__
-from ..config import Config, load_config
+from ..config import load_config
 from ..error import AppError, ZerverError
 from ..server.log import printable
+from ..server.processors import performance_schedulers
+from .deployment import deployment
 from .serve import configured, flags, load, readable_errors
 from .serve import serve as serve_app
 from .trace_commands import Store, store_path, trace
@@ -139,9 +141,11 @@ def check(target: Target, config: ConfigPath = None) -> None:
     Exits with 1 where the app could not start.
     """
     with readable_errors():
-        report = load(target).check()
+        app = load(target)
+        report, settings = app.check(), load_config(config)
         _show([f"error: {text}" for text in report.errors] + [f"warning: {text}" for text in report.warnings])
-        _show([f"note: {_deployment(load_config(config))}"])
+        if not report.errors:
+            _show([f"note: {text}" for text in deployment(app.site(), settings, performance_schedulers(settings))])
         typer.echo(f"{target}: {len(report.errors)} error(s), {len(report.warnings)} warning(s)")
         if report.errors:
             raise typer.Exit(1)
@@ -237,21 +241,6 @@ def new(name: Annotated[str, typer.Argument(metavar="NAME", help="The folder to 
 def version() -> None:
     """Show the version."""
     _version(True)
-
-
-def _deployment(config: Config) -> str:
-    """The processes that these settings mean."""
-    if config.reactor.engine == "blocking":
-        return (
-            "the blocking engine serves from one process, without a Node. Thread pools, circuit breakers and bulkheads "
-            "are counted in each process: a second one has its own."
-        )
-    count = config.schedulers.performance
-    return (
-        f"'zerver serve' forks {'a scheduler for each CPU' if count is None else f'{count} scheduler(s)'} from a Node. "
-        "Each runs the app and its lifespan, and counts thread pools, circuit breakers and bulkheads by itself. Under "
-        "another ASGI server the app runs in that one process, without a Node."
-    )
 
 
 def _show(lines: Iterable[str]) -> None:
