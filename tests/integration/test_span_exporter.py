@@ -75,9 +75,9 @@ def test_all_that_waits_is_sent_before_it_ends(exporter: Make) -> None:
     assert one.finish(PATIENCE)
     assert sender.closed
     assert [id for batch in sender.batches for id in batch] == [str(number) for number in range(300)]
-    one.put([record("late")])
+    assert not one.put([record("late")])
     found = one.statistics()
-    assert (found.exported, found.spans, found.dropped, found.queued) == (300, 300, 1, 0)
+    assert (found.exported, found.spans, found.dropped, found.queued) == (300, 300, 0, 0)
 
 
 def test_what_there_is_no_room_for_is_dropped_counted_and_told(
@@ -142,9 +142,10 @@ def test_a_sender_that_cannot_be_made_is_told_and_all_is_dropped(caplog: pytest.
         raise ValueError("no such certificate")
 
     one = SpanExporter(SpanSettings(), fails)
-    assert one.finish(PATIENCE)
-    one.put([record("0")])
+    wait_for(lambda: caplog.messages)
+    assert one.put([record("0")])
     assert one.statistics().dropped == 1
+    assert one.finish(PATIENCE)
     assert caplog.messages == ["traces cannot be exported: no such certificate"]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import signal
 import threading
 import time
@@ -176,8 +177,10 @@ def test_all_schedulers_export_through_one_process_which_says_whose_they_are(
     asked: list[str] = []
 
     def both() -> bool:
-        asked.append(ask(port, "/boom")[1])
-        schedulers.update(span.attributes.get("zerver.scheduler") for span in list(receiver.spans))
+        roots = receiver.found(lambda span: span.kind == "server")
+        if len(roots) == len(asked):
+            asked.append(ask(port, "/boom")[1])
+        schedulers.update(span.attributes["zerver.scheduler"] for span in roots)
         return {0, 1} <= schedulers
 
     wait_for(both)
@@ -204,6 +207,37 @@ def test_what_waits_for_a_full_batch_is_sent_at_the_stop(zerver: Start, receiver
     stopped(server)
     roots = receiver.found(lambda span: span.kind == "server")
     assert {span.attributes["zerver.request_id"] for span in roots} == asked
+
+
+@pytest.mark.engines("reactor")
+def test_a_reload_and_the_death_of_the_exporting_process_end_no_export(zerver: Start, receiver: OtlpReceiver) -> None:
+    env = {**SOON, "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url, "OTEL_BSP_SCHEDULE_DELAY": "60000"}
+    server = zerver("serve", "app:app", "--port", "0", env=env)
+    port = server.port()
+    before = ask(port, "/boom")[1]
+    server.signal(signal.SIGHUP)
+    server.read_until("reloaded; listening on")
+    after = ask(port, "/boom")[1]
+    stopped(server)
+    assert of_request(receiver, before)
+    assert of_request(receiver, after)
+    server = zerver("serve", "app:app", "--port", "0", env={**env, **SOON})
+    port = server.port()
+    id = ask(port, "/boom")[1]
+    wait_for(lambda: of_request(receiver, id))
+    first = exporting(server)
+    assert len(first) == 1, "no other process has the SDK in it"
+    os.kill(first.pop(), signal.SIGKILL)
+    wait_for(lambda: exporting(server))
+    id = ask(port, "/boom")[1]
+    wait_for(lambda: of_request(receiver, id))
+    stopped(server)
+
+
+def exporting(server: Process) -> set[int]:
+    """The processes of a server that have imported what spans are encoded with."""
+    children = Path(f"/proc/{server.child.pid}/task/{server.child.pid}/children").read_text().split()
+    return {int(child) for child in children if "_upb" in Path(f"/proc/{child}/maps").read_text()}
 
 
 @pytest.mark.engines("reactor", "blocking")

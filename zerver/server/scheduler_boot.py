@@ -89,7 +89,7 @@ class _Serving:
             stage=context.scheduler,
             shared_cache=context.scheduler if shares_cache else None,
             meters=Meters(self._app.site().labels) if self._measured else None,
-            export=ActorSink(context.scheduler) if EXPORTER in context.config.actors else None,
+            export=ActorSink(context.scheduler, timers.call_later) if EXPORTER in context.config.actors else None,
         )
         context.keep({name: (one.kind, one.args, one.kwargs) for name, one in self._app.site().actors.items()})
         if shares_cache:

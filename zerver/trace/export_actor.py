@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
+from collections import deque
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -11,7 +13,9 @@ import msgspec
 
 from zerver_runtime.actor import Actor, Affinity, behaviour, whereis
 from zerver_runtime.mailbox import MailboxPolicy
-from zerver_runtime.message import ActorError, ExitReason
+from zerver_runtime.message import ActorError, ExitReason, MailboxFull
+from zerver_runtime.reactor.effector import CallLater
+from zerver_runtime.reply import Reply
 from zerver_runtime.scheduler import Scheduler
 
 from .record import Row
@@ -26,6 +30,11 @@ EXPORTER = "zerver.otlp"
 _log = logging.getLogger("zerver.trace")
 
 _AGAIN = 60.0  # seconds between two lines of log
+_WAITING = 256  # traces that are kept while the actor is away
+_EVERY = 0.25  # seconds until it is looked for again
+_PATIENCE = 2.0  # seconds that a stop waits for it
+_PAUSE = 0.02
+_AWAY = "who exports them is not there"
 
 
 class ExportActor(Actor):
@@ -38,8 +47,9 @@ class ExportActor(Actor):
         self._exporter = SpanExporter(msgspec.convert(settings, SpanSettings))
 
     @behaviour
-    def take(self, record: bytes) -> None:
-        self._exporter.put((record,))
+    def take(self, record: bytes) -> bool:
+        """Whether it does: not when it is about to end."""
+        return self._exporter.put((record,))
 
     @behaviour
     def statistics(self) -> ExportStatistics:
@@ -50,32 +60,75 @@ class ExportActor(Actor):
 
 
 class ActorSink:
-    """A :class:`~zerver.trace.recorder.Sink`: sends to the actor that ``stage`` finds. What does not get there, as that
-    one is being started anew or has too much to do, is dropped and counted."""
+    """A :class:`~zerver.trace.recorder.Sink` of a loop: sends to the actor that ``stage`` finds.
 
-    def __init__(self, stage: Scheduler) -> None:
+    What the actor does not take, as it ends or is being started anew, is sent again: at a reload it is another's. Some
+    is kept for that; the rest is dropped and counted, as is what a full mailbox refuses.
+    """
+
+    def __init__(self, stage: Scheduler, call_later: CallLater) -> None:
         self._stage = stage
+        self._call_later = call_later
+        self._waiting: deque[bytes] = deque()
+        self._asked = 0  # messages that are not answered yet
+        self._armed = False
         self._told_at = 0.0
         self.dropped = 0
 
     def write(self, rows: Sequence[Row], /) -> bool:
-        sent = 0
-        try:
-            with self._stage:
-                actor = whereis(EXPORTER, ExportActor)
-                for row in rows if actor is not None else ():
-                    assert actor is not None
-                    actor.take(row.data)
-                    sent += 1
-        except ActorError as problem:  # its mailbox is full, or a trace is larger than a message may be
-            self._drop(len(rows) - sent, str(problem))
-        else:
-            if actor is None:
-                self._drop(len(rows), "who exports them is not there")
+        """See :class:`~zerver.trace.recorder.Sink`."""
+        for row in rows:
+            self._send(row.data)
         return True
 
     async def close(self) -> None:
-        """What was sent is on its way."""
+        """Have all of it taken, if that can be done in two seconds."""
+        until = time.monotonic() + _PATIENCE
+        while (self._asked or self._waiting) and time.monotonic() < until:
+            self._again()
+            await asyncio.sleep(_PAUSE)
+        if left := self._asked + len(self._waiting):
+            self._waiting.clear()
+            self._drop(left, _AWAY)
+
+    def _send(self, record: bytes) -> None:
+        try:
+            with self._stage:
+                actor = whereis(EXPORTER, ExportActor)
+                reply = None if actor is None else actor.take(record)
+        except ActorError as problem:  # its mailbox is full, or a trace is larger than a message may be
+            self._drop(1, str(problem))
+            return
+        if reply is None:
+            self._keep(record)
+            return
+        self._asked += 1
+        reply.on_done(lambda reply: self._answered(reply, record))
+
+    def _answered(self, reply: Reply[bool], record: bytes) -> None:
+        self._asked -= 1
+        if isinstance(reply.error, MailboxFull):
+            self._drop(1, str(reply.error))
+        elif reply.error is not None or not reply.value:
+            self._keep(record)
+
+    def _keep(self, record: bytes) -> None:
+        if len(self._waiting) >= _WAITING:
+            self._drop(1, _AWAY)
+            return
+        self._waiting.append(record)
+        if not self._armed:
+            self._armed = True
+            self._call_later(_EVERY, self._look)
+
+    def _look(self) -> None:
+        self._armed = False
+        self._again()
+
+    def _again(self) -> None:
+        waiting, self._waiting = self._waiting, deque()
+        for record in waiting:
+            self._send(record)
 
     def _drop(self, traces: int, problem: str) -> None:
         self.dropped += traces

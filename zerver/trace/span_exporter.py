@@ -81,6 +81,7 @@ class SpanExporter:
         self._queue: deque[bytes] = deque()
         self._bytes = 0
         self._closing = False
+        self._broken = False  # there is nothing that could send
         self._exported = self._spans = self._dropped = self._failed = 0
         # Of the thread.
         self._sender: Sender | None = None
@@ -91,20 +92,26 @@ class SpanExporter:
         self._thread.start()
         _running.add(self)
 
-    def put(self, data: Sequence[bytes]) -> None:
-        """Take records, encoded. Does not block."""
+    def put(self, data: Sequence[bytes]) -> bool:
+        """Take records, encoded; what there is no room for is dropped. ``False``: it ends, and takes none. Does not
+        block."""
         with self._changed:
+            if self._closing:
+                return False
             for one in data:
-                if self._closing or len(self._queue) >= self._bound or self._bytes + len(one) > _BYTES:
+                if self._broken or len(self._queue) >= self._bound or self._bytes + len(one) > _BYTES:
                     self._dropped += 1
                 else:
                     self._queue.append(one)
                     self._bytes += len(one)
             self._changed.notify()
+            return True
 
     def write(self, rows: Sequence[Row], /) -> bool:
         """See :class:`~zerver.trace.recorder.Sink`. What is dropped here is counted here."""
-        self.put([row.data for row in rows])
+        if not self.put([row.data for row in rows]):
+            with self._changed:
+                self._dropped += len(rows)
         return True
 
     def statistics(self) -> ExportStatistics:
@@ -116,8 +123,8 @@ class SpanExporter:
         await asyncio.get_running_loop().run_in_executor(None, self.finish, _PATIENCE)
 
     def finish(self, seconds: float) -> bool:
-        """Send what waits, for so many seconds at most, and end; whether that was done. Blocks. What is put later is
-        dropped."""
+        """Send what waits, for so many seconds at most, and end; whether that was done. Blocks. Nothing is taken any
+        more."""
         with self._changed:
             self._closing = True
             self._changed.notify()
@@ -141,7 +148,7 @@ class SpanExporter:
         except Exception as problem:  # of what the environment says, for one
             _log.error("traces cannot be exported: %s", problem)
             with self._changed:
-                self._closing = True
+                self._broken = True
                 self._dropped += len(self._queue)
                 self._queue.clear()
             return

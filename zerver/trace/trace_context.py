@@ -99,8 +99,8 @@ def span_id(request_id: str, *place: str | int) -> str:
 
 
 def _digest(text: str, size: int) -> str:
-    found = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=size)
-    return found.hexdigest() if any(found.digest()) else "1".zfill(2 * size)  # all zeros is no id
+    found = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=size).hexdigest()
+    return found if found.strip("0") else "1".zfill(2 * size)  # all zeros is no id
 
 
 def _length(members: list[str]) -> int:
