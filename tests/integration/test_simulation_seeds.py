@@ -15,17 +15,24 @@ FIRST = 1_000_000  # seeds that the unit tests do not run
 
 PROGRAM = """
 import sys
+from moving_kit import move_about
 from simulation_kit import simulate
+from zerver_runtime import mailman
 from zerver_runtime.testing.faults import Faults
 
+USUAL, NARROW = mailman.WINDOW, 12
+
 KINDS = (
-    {},
-    {"link_bound": 64, "link_capacity": 32},
-    {"names": True},
-    {"faults": Faults(kill=0.004, stall=0.04, pause=0.03, delay=0.05)},
+    simulate,
+    lambda seed: simulate(seed, link_bound=64, link_capacity=32),
+    lambda seed: simulate(seed, names=True),
+    lambda seed: simulate(seed, faults=Faults(kill=0.004, stall=0.04, pause=0.03, delay=0.05)),
+    move_about,
 )
 for seed in range(int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])):
-    simulate(seed, **KINDS[seed % len(KINDS)])
+    kind = seed % len(KINDS)
+    mailman.WINDOW = NARROW if kind == 3 else USUAL
+    KINDS[kind](seed)
     print(seed)
 """
 

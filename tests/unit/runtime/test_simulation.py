@@ -16,6 +16,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import pytest
+from moving_kit import move_about
 from simulation_kit import ASKS, CALM, EVERYTHING, boot, simulate
 
 from zerver_runtime.actor import Actor, behaviour, spawn, spawn_as
@@ -24,14 +25,13 @@ from zerver_runtime.ids import Place
 from zerver_runtime.inbox import Inbox
 from zerver_runtime.mailbox import MailboxPolicy
 from zerver_runtime.mailman import Mailman
-from zerver_runtime.message import ActorDead, MailboxFull
 from zerver_runtime.peer import Peer
 from zerver_runtime.testing import simulation as simulation_module
 from zerver_runtime.testing.faults import NO_FAULTS, Faults
 from zerver_runtime.testing.simulation import InvariantViolated, SimulatedProcess, Simulation, seeds
 
-COUNT = 110
-"""Histories of each kind, which take about 4 s in all."""
+COUNT = 40
+"""Histories of each kind, which take about 1 s in all; the integration tests run thousands."""
 
 NARROW = 12
 """Messages that may be under way to a sibling, in place of thousands."""
@@ -67,11 +67,11 @@ def test_every_promise_holds_whatever_happens(
     if histories >= COUNT:
         # It did happen.
         happened = ("value", "ActorDead", "ReplyTimeout", "refused", "killed", "muted", "down")
-        assert all(seen[one] > 10 for one in happened), seen
+        assert all(seen[one] > 3 for one in happened), seen
 
 
 def test_a_name_finds_who_lives_once_all_is_at_rest() -> None:
-    for seed in seeds(40):
+    for seed in seeds(20):
         simulate(seed, names=True)
 
 
@@ -90,75 +90,9 @@ def test_without_a_death_each_message_is_run_or_a_dead_letter_of_a_full_mailbox(
 # --- An actor that moves
 
 
-class Journal(Actor):
-    """On a performance scheduler while the efficiency one is dead."""
-
-    affinity = "efficiency"
-    mailbox = MailboxPolicy(bound=64)
-
-    def __init__(self) -> None:
-        self.last: dict[str, int] = {}
-
-    def snapshot(self) -> dict[str, int]:
-        return self.last
-
-    def restore(self, snapshot: dict[str, int]) -> None:
-        self.last = snapshot
-
-    @behaviour
-    def add(self, sender: str, number: int) -> int:
-        if number <= self.last.get(sender, 0):
-            raise RuntimeError(f"{sender} sent {number} after {self.last[sender]}")
-        self.last[sender] = number
-        return number
-
-
-def write(simulation: Simulation, asked: list[tuple[int, SimulatedProcess, list[Any]]]) -> None:
-    home = simulation.process(2)
-    if home is not None and simulation.rng.random() < 0.02:
-        simulation.kill(home)
-    process = simulation.process(simulation.rng.randrange(3))
-    if process is None:
-        return
-    for _ in range(simulation.rng.randrange(1, 5)):
-        journal = process.scheduler.whereis("journal")
-        if journal is None:
-            return
-        number = simulation.steps * 10 + len(asked) + 1
-        answers: list[Any] = []
-        try:
-            reply = journal.add(repr(process.place), number)
-        except MailboxFull:
-            return
-        asked.append((number, process, answers))
-        reply.on_done(answers.append)
-
-
 def test_an_actor_moves_back_and_forth_and_keeps_every_promise() -> None:
-    """By its name, each process sends to it in order, whatever dies and wherever it is; no ask waits for ever."""
-    actors = {"journal": (f"{__name__}:Journal", (), "efficiency")}
-    departed = 0
-    for seed in seeds(120):
-        simulation = Simulation(seed, schedulers=2, efficiency=1, actors=actors, faults=Faults(kill=0.004, stall=0.02))
-        asked: list[tuple[int, SimulatedProcess, list[Any]]] = []
-        simulation.settle()
-        simulation.run(400, lambda simulation, asked=asked: write(simulation, asked))  # type: ignore[misc]
-        simulation.settle()
-        simulation.run(20, lambda simulation: None)
-        assert simulation.settle()
-        living = list(simulation.processes.values())
-        for number, process, answers in asked:
-            if process in living:
-                (reply,) = answers
-                assert reply.error is not None or reply.value == number, seed
-                assert reply.error is None or isinstance(reply.error, ActorDead | MailboxFull), (seed, reply)
-        for process in (*living, *simulation.buried):
-            assert not process.scheduler.failures, (seed, process.scheduler.failures)
-            departed += process.scheduler.departed
-        assert {repr(process.scheduler.whereis("journal")) for process in living} == {
-            repr(cell.ref) for process in living for cell in process.scheduler.cells.values() if cell.kind is Journal
-        }, seed
-    assert departed > 10
+    """What is held is in `moving_kit.move_about`."""
+    assert sum(map(move_about, seeds(COUNT))) > 3
 
 
 # --- Planted bugs
@@ -261,7 +195,7 @@ def test_the_simulation_finds_a_planted_bug(
 ) -> None:
     plant(monkeypatch)
     found: Counter[str] = Counter()
-    for seed in range(400):
+    for seed in range(100, 500):  # the rarest of them shows in seed 119
         try:
             simulate(seed, 200, ROUGH, mix=mix)
         except InvariantViolated as violated:
