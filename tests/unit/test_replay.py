@@ -211,6 +211,78 @@ def test_what_differs_before_a_redacted_read_diverges() -> None:
     assert replay(app, record).outcome == "diverged"
 
 
+def looks_up(ctx: CtxView[Never, Account]) -> Decision:
+    """As most apps find out who is asking: the key is redacted, what the database has for it is not."""
+    key = {"key": ctx.header("authorization")}
+    return Need([sql.query_one("select id from t where k = :key", key, into=Account, required=False)], then=admits)
+
+
+def admits(ctx: CtxView[Account]) -> Decision:
+    return Continue() if ctx.optional(Account) is not None else Fail(ErrorKind.UNAUTHORIZED)
+
+
+def welcomes(ctx: CtxView[Account]) -> Decision:
+    return Done.text(f"{GREETING['word']}, {ctx.require(Account)['id']}")
+
+
+GREETING = {"word": "hello"}
+FOUND = SqlRows(("id",), ((7,),), 0)
+
+
+def test_what_comes_after_a_redacted_read_is_certain_where_it_sees_nothing_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    app = app_of(looks_up, welcomes)
+    record = recorded(app, Request("POST", "/x", headers=HEADERS), FOUND)
+    report = replay(app, record)
+    assert told(report) == ("identical", "looks_up", HEADER)
+    assert (report.status, report.effects) == (200, 1)
+    monkeypatch.setitem(GREETING, "word", "good bye")
+    found = replay(app, record).divergence
+    assert found is not None
+    assert (found.step, found.expected, found.got) == ("welcomes", "body hello, 7", "body good bye, 7")
+
+
+def keeps(ctx: CtxView[Never, Text]) -> Decision:
+    ctx.put(Text, ctx.header("authorization"))
+    return Continue()
+
+
+def shows_kept(ctx: CtxView[Text]) -> Decision:
+    return Done.text(ctx.require(Text))
+
+
+def asks_with_it(ctx: CtxView) -> Decision:
+    key = ctx.header("authorization")
+
+    def tells(ctx: CtxView) -> Decision:
+        return Done.text(key)
+
+    return Need([], then=tells)
+
+
+async def waits_with_it(ctx: CtxView) -> Decision:
+    key = ctx.header("authorization")
+    await need(http.get("http://a/", as_=str))
+    return Done.text(key)
+
+
+@pytest.mark.parametrize(
+    ("steps", "gives", "step"),
+    [
+        ((keeps, answers), (), ""),
+        ((keeps, shows_kept), (), "shows_kept"),
+        ((asks_with_it,), (), "asks_with_it"),
+        ((waits_with_it,), (HttpResult(200, (), b"a"),), "waits_with_it"),
+    ],
+)
+def test_what_comes_after_a_redacted_read_is_not_certain_where_it_sees_some_of_it(
+    steps: Any, gives: Any, step: str
+) -> None:
+    report = replayed(*steps, request=Request("POST", "/x", headers=HEADERS), gives=gives)
+    assert told(report)[:2] == (("partial", step) if step else ("identical", "keeps"))
+
+
 def test_an_on_error_that_may_read_what_is_redacted_is_no_divergence() -> None:
     def on_error(error: Error, request: Request) -> Response:
         return Response(400, (), request.header(b"authorization") or b"")

@@ -37,6 +37,8 @@ class Ledger:
         self.moves: list[Move] = []
         self.notes: list[str] = []
         self._uncertain: Limit | None = None  # from where on what was redacted plays a part
+        self._doubt: Limit | None = None  # the same, of the step that runs: what comes after it is certain again
+        self._noted: Limit | None = None  # the first of them
         self._changed: dict[str, None] = {}
         # What views ask.
         self.redacted = frozenset(request.redacted)
@@ -61,15 +63,18 @@ class Ledger:
             steps=self.steps,
             effects=self.effects,
             divergence=divergence,
-            limit=found if isinstance(found, Limit) else self._uncertain if found is None else None,
+            limit=found if isinstance(found, Limit) else self._noted if found is None else None,
             changed=tuple(self._changed),
             notes=tuple(self.notes),
             moves=tuple(self.moves),
         )
 
-    def begins(self, step: CompiledStep) -> None:
-        """It runs from now on; whether it is the one that was recorded."""
+    def begins(self, step: CompiledStep, *, carries: bool) -> None:
+        """It runs from now on; whether it is the one that was recorded. ``carries``: it may hold on to what was read
+        before; any other sees slots, the request, and what effects gave."""
         self.step = step
+        if not carries:
+            self._doubt = None
         known = self._left.digests.get(step.name)
         if known and "" not in known and source_digest(step.fn) not in known:
             self._changed[step.name] = None
@@ -80,8 +85,9 @@ class Ledger:
         self, kind: Kind, expected: str, got: str, need: int = 0, effect: int = -1, where: str | None = None
     ) -> Never:
         """They differ; or they would, if not for what was redacted."""
-        if self._uncertain is not None:
-            raise Stop(self._uncertain)
+        doubt = self._uncertain or self._doubt
+        if doubt is not None:
+            raise Stop(doubt)
         if where is None:
             where = "" if self.step is None else self.step.where
         raise Stop(
@@ -92,7 +98,19 @@ class Ledger:
 
     def limit(self, why: str) -> Never:
         """The recording ends here."""
-        raise Stop(self._uncertain or Limit(self.name, why))
+        raise Stop(self._uncertain or self._doubt or Limit(self.name, why))
+
+    def uncertain(self, why: str) -> None:
+        """From here on what was redacted plays a part."""
+        if self._uncertain is None:
+            self._uncertain = Limit(self.name, why)
+            self._noted = self._noted or self._uncertain
+
+    @property
+    def doubt(self) -> str:
+        """Why what the step does cannot be told from what was recorded; empty: it can."""
+        found = self._uncertain or self._doubt
+        return "" if found is None else found.why
 
     # Watch
 
@@ -105,9 +123,14 @@ class Ledger:
             raise self._inside(lambda: self.diverge("given", f"it reads {_given_text(note.kind)}", got))
         return note.value
 
-    def uncertain(self, why: str) -> None:
-        if self._uncertain is None:
-            self._uncertain = Limit(self.name, why)
+    def saw(self, why: str) -> None:
+        if self._doubt is None:
+            self._doubt = Limit(self.name, why)
+            self._noted = self._noted or self._doubt
+
+    def put(self, slot: Any) -> None:
+        if self.doubt:
+            self.redacted_slots[slot] = f"step {self.name} put it there: {self.doubt}"
 
     def lost(self, why: str) -> NotReplayable:
         return self._inside(lambda: self.limit(why))

@@ -74,7 +74,7 @@ class Replay(msgspec.Struct, frozen=True, kw_only=True):
     """Effects that were asked for as recorded."""
     divergence: Divergence | None = None
     limit: Limit | None = None
-    """With ``identical``: from there on it depends on what was redacted, and came out the same."""
+    """With ``identical``: the first step that depends on what was redacted, and came out the same."""
     changed: tuple[str, ...] = ()
     """Steps whose source is not what it was, in the order in which they ran."""
     notes: tuple[str, ...] = ()
@@ -93,7 +93,7 @@ class Replay(msgspec.Struct, frozen=True, kw_only=True):
         elif self.outcome == "partial" and self.limit is not None:
             yield f"  {self.limit.why}"
         elif self.limit is not None:
-            yield f"note: replayable for certain up to step {self.limit.step}: {self.limit.why}"
+            yield f"note: step {self.limit.step} was the same as far as can be told: {self.limit.why}"
         for name in self.changed:
             yield f"note: step {name} changed since the recording"
         for note in self.notes:

@@ -32,8 +32,12 @@ class Watch(Protocol):
         """The next recorded value of this kind. May raise :class:`NotReplayable`."""
         ...
 
-    def uncertain(self, why: str) -> None:
+    def saw(self, why: str) -> None:
         """The step has read something that is redacted."""
+        ...
+
+    def put(self, slot: Any) -> None:
+        """The step has put something into a slot."""
         ...
 
     def lost(self, why: str) -> NotReplayable:
@@ -72,15 +76,19 @@ class ReplayView(CtxView[Any, Any]):
     def optional(self, slot: Any) -> Any:
         return self._seen(slot, super().optional(slot))
 
+    def put(self, slot: Any, value: Any) -> None:
+        self._watch.put(slot)
+        super().put(slot, value)
+
     # pyright does not see that these take all that the overloads of CtxView take
     def header(self, name: str, type: Any = str, default: Any = MISSING) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         if f"header:{name.lower()}" in self._watch.redacted:
-            self._watch.uncertain(f"it reads header {name.lower()}, which is redacted")
+            self._watch.saw(f"it reads header {name.lower()}, which is redacted")
         return super().header(name, type, default)
 
     def query(self, name: str, type: Any = str, default: Any = MISSING) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         if f"query:{name}" in self._watch.redacted:
-            self._watch.uncertain(f"it reads query parameter {name}, which is redacted")
+            self._watch.saw(f"it reads query parameter {name}, which is redacted")
         return super().query(name, type, default)
 
     def json(self, type: Any = Any) -> Any:
@@ -89,10 +97,10 @@ class ReplayView(CtxView[Any, Any]):
             value = super().json(type)
         except BadInput:
             if places:
-                self._watch.uncertain(f"it reads the body, in which {places} is redacted")
+                self._watch.saw(f"it reads the body, in which {places} is redacted")
             raise
         if places and holds_redacted(value):
-            self._watch.uncertain(f"it reads the body, in which {places} is redacted")
+            self._watch.saw(f"it reads the body, in which {places} is redacted")
         return value
 
     @property
@@ -117,13 +125,13 @@ class ReplayView(CtxView[Any, Any]):
         if isinstance(value, NotRecorded):
             raise self._watch.lost(f"it reads slot {slot.__name__}: {value.why}")
         if slot in self._watch.redacted_slots:
-            self._watch.uncertain(f"it reads slot {slot.__name__}: {self._watch.redacted_slots[slot]}")
+            self._watch.saw(f"it reads slot {slot.__name__}: {self._watch.redacted_slots[slot]}")
         return value
 
     def _read_body(self) -> None:
         places = self._body_places()
         if places:
-            self._watch.uncertain(f"it reads the body, in which {places} is redacted")
+            self._watch.saw(f"it reads the body, in which {places} is redacted")
 
     def _body_places(self) -> str:
         if self._watch.body_lost:
