@@ -12,6 +12,6 @@ export function replayed({ outcome, problem, headline, expected, got, notes, mov
       el('tr', { class: 'got' }, el('th', { scope: 'row' }, 'now'), el('td', {}, got)))) : null,
     notes.length ? el('ul', {}, notes.map((one) => el('li', {}, one))) : null,
     moves.length ? el('details', {},
-      el('summary', {}, 'As recorded', el('span', { class: 'quiet' }, `${moves.length} moves${differs ? ', up to the difference' : ''}`)),
+      el('summary', {}, 'As recorded', el('span', { class: 'quiet' }, `${moves.length} move${moves.length === 1 ? '' : 's'}${differs ? ', up to the difference' : ''}`)),
       el('ol', { class: 'moves' }, moves.map((one) => el('li', { class: `move-${one.kind}` }, one.text)))) : null);
 }

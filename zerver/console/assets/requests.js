@@ -36,9 +36,12 @@ export const address = () => `#/requests${String(state.query) ? `?${state.query}
 /** The id of the request `step` lines further down, for who looks at one of them. */
 export function neighbour(id, step) {
   const index = state.traces.findIndex((one) => one.id === id);
-  const found = index < 0 ? undefined : state.traces[index + step];
-  if (found) state.active = found.seq;
-  return found?.id ?? null;
+  return index < 0 ? null : (state.traces[index + step]?.id ?? null);
+}
+
+/** It is the one to go on from, once the list is back. */
+export function choose(id) {
+  state.active = state.traces.find((one) => one.id === id)?.seq ?? state.active;
 }
 
 export function enter(_, query, first) {

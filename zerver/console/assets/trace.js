@@ -13,6 +13,8 @@ let id = '';
 /** The list that this view goes back to. */
 export const beside = (requests) => { list = requests; };
 
+const to = (one) => `#/requests/${encodeURIComponent(one)}`;
+
 export const keys = {
   Escape: () => { location.hash = list.address(); },
   u: () => { location.hash = list.address(); },
@@ -23,7 +25,7 @@ export const keys = {
 
 function beyond(step) {
   const next = list.neighbour(id, step);
-  if (next) location.hash = `#/requests/${encodeURIComponent(next)}`;
+  if (next) location.hash = to(next);
 }
 
 export async function enter(wanted) {
@@ -38,6 +40,7 @@ export async function enter(wanted) {
     return;
   }
   if (id !== wanted) return;
+  list.choose(id);
   section.replaceChildren(...page(trace));
   byId('main').scrollTop = 0;
   section.scrollTop = 0;
@@ -45,7 +48,14 @@ export async function enter(wanted) {
   picture(trace);
 }
 
-const back = () => el('p', { class: 'back' }, el('a', { href: list.address() }, '← Requests'));
+function back() {
+  const beside = (step, text, label) => {
+    const one = list.neighbour(id, step);
+    return one && el('a', { href: to(one), 'aria-label': label, title: label }, text);
+  };
+  return el('p', { class: 'back' }, el('a', { href: list.address() }, '← Requests'),
+    beside(-1, '↑ newer', 'the one above in the list (k)'), beside(1, '↓ older', 'the one below in the list (j)'));
+}
 
 function page(trace) {
   const fact = (name, ...value) => el('div', {}, el('dt', {}, name), el('dd', {}, ...value));

@@ -8,6 +8,8 @@ const LEGEND = [
   ['failed', 'attempt that failed'],
   ['retry', 'wait for the next attempt'],
   ['place', 'queued: for a place, a worker or its turn'],
+  ['run cut', 'cut short'],
+  ['answer', 'sending the answer'],
 ];
 const SEGMENTS = {
   queue: 'waiting for its first step',
@@ -45,8 +47,7 @@ function drawn(row, whole, ticks) {
   const label = row.kind === 'need' ? el('span', { class: 'about' }, `join ${row.about}`) : el('span', { class: 'label' }, name);
   return el('div', { class: `row kind-${row.kind} end-${row.end}${row.critical ? ' critical' : ''}`, role: 'row' },
     el('span', { class: 'name', role: 'cell', title: row.kind === 'effect' ? `${row.label}\n${row.about}` : name },
-      row.kind === 'effect' ? el('i', { class: 'mark' }, row.critical ? '▸' : '') : null,
-      label, tags,
+      el('span', { class: 'first' }, row.kind === 'effect' ? el('i', { class: 'mark' }, row.critical ? '▸' : '') : null, label, tags),
       row.kind === 'effect' && row.about !== row.label ? el('span', { class: 'about' }, row.about) : null),
     el('span', { class: 'track', role: 'cell', 'aria-label': told || row.fate },
       ticks.map((tick) => at(el('s', {}), tick.at_ns / whole)),
