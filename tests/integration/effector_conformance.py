@@ -6,7 +6,6 @@ import asyncio
 import os
 import sqlite3
 import threading
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -30,53 +29,15 @@ from zerver.effectors.kv import KvEffector
 from zerver.effectors.sql import SqlEffector
 from zerver.effectors.timer import TimerEffector
 from zerver.effects import cache, call, compute, file, http, kv, sql, timer
-from zerver_runtime.outcome import Failure, Outcome, Success
+from zerver.testing.effectors import Probe, Trial, until
 from zerver_runtime.reactor.compute_pool import ComputePool
 from zerver_runtime.reactor.threads import ThreadPool
 
 __all__ = ["SUBJECTS", "Probe", "Subject", "Trial", "threads", "until"]
 
 
-async def until(condition: Callable[[], object], what: str = "", seconds: float = 5.0) -> None:
-    """Wait until something is so; fail when it is not in time."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, what or "it never came true"
-        await asyncio.sleep(0.001)
-
-
 def threads() -> set[threading.Thread]:
     return set(threading.enumerate())
-
-
-class Probe:
-    """One attempt: what ``done`` was called with, and where."""
-
-    def __init__(self, effector: Effector, effect: Effect[Any]) -> None:
-        self.outcomes: list[Outcome] = []
-        self.threads: list[threading.Thread] = []
-        self.cancel = effector.start(effect, self._done)
-
-    def _done(self, outcome: Outcome) -> None:
-        assert isinstance(outcome, (Success, Failure))
-        self.outcomes.append(outcome)
-        self.threads.append(threading.current_thread())
-
-    async def settled(self) -> Outcome:
-        await until(lambda: self.outcomes, "it never settled")
-        return self.outcomes[0]
-
-
-class Trial(NamedTuple):
-    effector: Any
-    quick: list[Effect[Any]]
-    """They settle soon."""
-    slow: Effect[Any]
-    """Does not, unless it is cancelled or let go."""
-    let_go: Callable[[], object] = lambda: None
-    """For an attempt that cannot be stopped from outside."""
-    under_way: Callable[[], bool] | None = None
-    """Whether the slow one has really begun, where that can be told."""
 
 
 @asynccontextmanager
