@@ -81,6 +81,11 @@ def test_every_python_block_runs_and_its_app_could_start(source: str, load: Any)
         assert not report.warnings
 
 
+def test_the_driver_of_the_guide_keeps_the_rules_as_its_own_test_says(load: Any) -> None:
+    (source, *_) = modules(ROOT / "docs/guides/own-effector.md")
+    load(source).test_the_feed_keeps_the_rules()
+
+
 def test_the_first_app_of_the_readme_is_the_example() -> None:
     assert (ROOT / "examples/hello/app.py").read_text() in blocks(ROOT / "README.md", "python")
 
