@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Never
 
@@ -39,6 +39,7 @@ from zerver import (
     sql,
     timer,
 )
+from zerver.server.lifespan import AppLifespan
 
 pytestmark = pytest.mark.usefixtures("engine")
 
@@ -271,6 +272,31 @@ async def test_a_start_that_is_cancelled_leaves_nothing(log: Log) -> None:
     starting.cancel()
     assert app._servers[0]._services == {}
     assert log == []
+
+
+async def test_a_server_that_gives_up_its_start_logs_no_failure_of_the_app_that_comes_later(
+    log: Log, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of two schedulers whose app cannot start, one says so, and the other is told to end meanwhile."""
+    closing = asyncio.Event()
+
+    class Slow:
+        def start(self, effect: Any, done: Any, /) -> None:
+            raise AssertionError
+
+        async def close(self) -> None:
+            closing.set()
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(3600)
+
+    app = log.app("app", KeyError("the url"))
+    app.effector("own", Slow())
+    starting = asyncio.create_task(AppLifespan(app).start())
+    await closing.wait()
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    assert caplog.messages == []
 
 
 @pytest.mark.parametrize("bad", ["app", "mount", "driver"])

@@ -157,11 +157,14 @@ def test_an_exit_ends_the_loop_and_the_others_come_when_it_runs_again(loop: Loop
     def leave() -> None:
         raise SystemExit(3)
 
+    came: list[str] = []
     timers.call_later(0, leave)
-    timers.call_later(0.01, loop.stop)
+    timers.call_later(0.01, came.append, "the other")
     with pytest.raises(SystemExit):
         loop.run_forever()
+    timers.call_later(0.02, loop.stop)
     loop.run_forever()
+    assert came == ["the other"]
     assert repr(timers) == "<Timers 0 set>"
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 from ..error import AppError, ZerverError
@@ -31,26 +31,23 @@ class AppLifespan:
     async def start(self) -> None:
         """:raises AppError: the app could not start."""
         self._task = asyncio.create_task(self._run())
-        try:
-            await self._exchange("startup")
-        except BaseException:
-            self._task.cancel()
-            await asyncio.wait((self._task,))
-            raise
+        with _silence():  # until the app has ended: it may fail just when nobody waits for its answer any more
+            try:
+                await self._exchange("startup")
+            except BaseException:
+                self._task.cancel()
+                await asyncio.wait((self._task,))
+                raise
 
     async def stop(self) -> None:
         """:raises AppError: the app could not stop as it should."""
-        await self._exchange("shutdown")
+        with _silence():
+            await self._exchange("shutdown")
 
     async def _exchange(self, phase: str) -> None:
         self._answered.clear()
         self._to_app.put_nowait({"type": f"lifespan.{phase}"})
-        silence = _Silence()
-        _log.addFilter(silence)
-        try:
-            await self._answered.wait()
-        finally:
-            _log.removeFilter(silence)
+        await self._answered.wait()
         if self._problem is not None:
             _log.debug("the app's %s failed", phase, exc_info=self._problem)
             raise _failure(phase, self._problem) from self._problem
@@ -76,6 +73,16 @@ class _Silence(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether to log the record."""
         return not (record.exc_info and str(record.msg).startswith("lifespan "))
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    silence = _Silence()
+    _log.addFilter(silence)
+    try:
+        yield
+    finally:
+        _log.removeFilter(silence)
 
 
 def _failure(phase: str, problem: BaseException) -> AppError:
