@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import signal
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -61,10 +64,9 @@ class Shop:
                 policies["breaker"] |= breaker
                 targets[urls[name].replace("//", "")] = policies
             (folder / "config.json").write_text(json.dumps(config))
-            env = {f"CHECKOUT_{name.upper()}": urls[name] for name in SERVICES}
-            self.server = Process(
-                folder, "-m", "zerver", "serve", "examples.checkout.app:app", "--port", "0", "--engine", engine, env=env
-            )
+            self.env = {f"CHECKOUT_{name.upper()}": urls[name] for name in SERVICES}
+            serve = ("-m", "zerver", "serve", "examples.checkout.app:app", "--port", "0", "--engine", engine)
+            self.server = Process(folder, *serve, env=self.env)
         except BaseException:
             self.simulator.kill()
             raise
@@ -103,6 +105,16 @@ class Shop:
     def charged(self, key: str) -> Any:
         """The charge of an order of Ada's, or None."""
         return self.told()["charges"].get(f"1:{key}")
+
+    def run(self, *arguments: str, **env: str) -> tuple[int, str]:
+        """Run a module of Python where the server runs: its exit code, and what it says."""
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("ZERVER_")}
+        done = subprocess.run(
+            [sys.executable, "-m", *arguments], cwd=self.folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            text=True, check=False, timeout=PATIENCE,
+            env={**clean, "COLUMNS": "80", "PYTHONIOENCODING": "utf-8", **self.env, **env},
+        )  # fmt: skip
+        return done.returncode, done.stdout
 
     def trace(self, id: str) -> str:
         """What ``zerver trace show`` shows of a request, as one line of text; waits until it is kept."""

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +10,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from checkout_kit import DEADLINE, SERVICES, Shop
-from serve_kit import PATIENCE, wait_for
+from serve_kit import wait_for
 
 from examples.checkout.app import app
 
@@ -241,13 +239,11 @@ def test_with_one_upstream_timing_out_once_the_terminal_tells_all_of_it(shop: Sh
     got = shop.checkout(key)
     assert (got.status, got.body["suggested"]) == (201, [])
     shop.trace(got.id)  # is kept: it was slow
-    done = subprocess.run(
-        [sys.executable, "-m", "zerver", "trace", "show", got.id], cwd=shop.folder, capture_output=True, text=True,
-        check=True, timeout=PATIENCE, env={"COLUMNS": "80", "PATH": "/usr/bin:/bin", "PYTHONIOENCODING": "utf-8"},
-    )  # fmt: skip
-    lines = done.stdout.splitlines()
+    code, shown = shop.run("zerver", "trace", "show", got.id)
+    assert code == 0, shown
+    lines = shown.splitlines()
     assert max(map(len, lines)) <= 80
-    text = " ".join(done.stdout.split())
+    text = " ".join(shown.split())
     for words in (
         r"^201 POST /checkout ",
         r"; kept as slow; reactor engine",
@@ -259,7 +255,28 @@ def test_with_one_upstream_timing_out_once_the_terminal_tells_all_of_it(shop: Sh
         r"http.get into Stock: attempt 2 of GET http://127.0.0.1:\d+/stock\?sku=cup&sku=tea succeeded after \S+ ms",
         r"http.get into Suggested \(optional\) was dropped by the join \(all_required\), after 2\d\d ms",
     ):
-        assert re.search(words, text), f"no {words!r} in:\n{done.stdout}"
+        assert re.search(words, text), f"no {words!r} in:\n{shown}"
+
+
+def test_that_request_is_run_again_offline_and_becomes_a_test(shop: Shop, key: str) -> None:
+    shop.behave(inventory={"hang": 1}, suggestions={"slow": 0.4})
+    got = shop.checkout(key)
+    shop.trace(got.id)
+    shop.behave()
+    before = shop.told()
+    saved = ("--app", "examples.checkout.app:app", "--save-test", got.id, f"test_{got.id}.py")
+    code, said = shop.run("zerver", "replay", *saved)
+    assert code == 0, said
+    assert "POST /checkout: identical: 201, 9 effects in 10 steps\n" in said
+    assert "x-api-key, which is redacted\n" in said
+    test = ("pytest", "-q", "-p", "no:cacheprovider", f"test_{got.id}.py")
+    code, said = shop.run(*test)
+    assert code == 0, said
+    code, said = shop.run(*test, CHECKOUT_PRICING="http://127.0.0.1:1")  # the app is not what it was
+    assert code == 1, said
+    assert "diverged at step ask_upstreams" in said
+    told = shop.told()
+    assert {name: told[name]["requests"] for name in SERVICES} == {name: before[name]["requests"] for name in SERVICES}
 
 
 def test_the_breaker_opens_leaves_a_failing_upstream_alone_and_closes(tmp_path_factory: pytest.TempPathFactory) -> None:
