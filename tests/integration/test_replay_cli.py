@@ -114,7 +114,7 @@ def test_a_divergence_exits_with_1_and_says_where(folder: Path) -> None:
     about = "call.run into Price at call:shopped.ask_price: shopped.ask_price"
     assert result.exit_code == 1
     assert result.stdout.splitlines()[:2] == [
-        f"GET /items/{{name}}: diverged at {place}, Need 1, effect 0: effect",
+        f"GET /items/{{name}}: diverged at {place}, Need 1, effect 0: another effect",
         f"  expected  {about}, with other arguments",
     ]  # fmt: skip
     assert "'milk'" in result.stdout.splitlines()[2]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import re
 import sys
 from pathlib import Path
@@ -61,8 +63,10 @@ def find_app(record: TraceRecord) -> str:
         module = _module_of(step.where.rpartition(":")[0])
         if module is None:
             continue
-        __import__(module)
-        apps = [name for name, value in vars(sys.modules[module]).items() if isinstance(value, App)]
+        with contextlib.suppress(Exception, SystemExit):  # it may do anything when it is imported
+            importlib.import_module(module)
+        names = vars(sys.modules[module]) if module in sys.modules else {}
+        apps = [name for name, value in names.items() if isinstance(value, App)]
         if len(apps) == 1:
             return f"{module}:{apps[0]}"
     raise AppError("which app is it? Give --app MODULE:ATTR, as for 'zerver serve'")

@@ -21,6 +21,19 @@ gives another one. ``need``: it asks in another way, for another number of effec
 read before. ``exception``: it raises. ``answer``: status, headers or body differ."""
 
 
+_KINDS: dict[Kind, str] = {
+    "route": "there is no such route",
+    "step": "another step runs",
+    "decision": "another decision",
+    "need": "another Need",
+    "effect": "another effect",
+    "result": "its result is read differently",
+    "given": "another read of time, randomness or ids",
+    "exception": "it raises",
+    "answer": "another answer",
+}
+
+
 class ReplayError(AssertionError):
     """A replay is not what :meth:`Replay.check` asks for. An AssertionError, so that a test shows it as a failure."""
 
@@ -119,10 +132,10 @@ class Replay(msgspec.Struct, frozen=True, kw_only=True):
         found = self.divergence
         if found is not None:
             where = f" ({found.where})" if found.where else ""
-            place = f"step {found.step}{where}" if found.step else f"the {found.kind}"
+            place = f"step {found.step}{where}" if found.step else "its start"
             about = f", Need {found.need}" if found.need else ""
             about += f", effect {found.effect}" if found.effect >= 0 else ""
-            return f"{self.route}: diverged at {place}{about}: {found.kind}"
+            return f"{self.route}: diverged at {place}{about}: {_KINDS[found.kind]}"
         if self.outcome == "partial" and self.limit is not None:
             return f"{self.route}: replayable up to step {self.limit.step}; the same until then: {counted}"
         return f"{self.route}: identical: {answer}, {counted}"
