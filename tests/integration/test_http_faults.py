@@ -58,6 +58,8 @@ async def upstream_and(driver: str) -> AsyncIterator[tuple[RawUpstream, Driver]]
             yield upstream, effector
         finally:
             await effector.close()
+        if driver == "lean":
+            assert repr(effector) == "<LeanHttpEffector: 0 in flight, 0 open, 0 idle>"
         await until(lambda: upstream.open == 0, "a connection is left open")
 
 

@@ -77,13 +77,19 @@ class LeanHttpEffector:
 
     async def _connect(self, origin: Origin) -> Connection:
         loop = asyncio.get_running_loop()
-        _, connection = await loop.create_connection(
-            lambda: Connection(origin, self, self._max_body_bytes),
-            origin.host,
-            origin.port,
-            ssl=self._context() if origin.tls else None,
-            server_hostname=origin.host.rstrip(".") if origin.tls else None,  # RFC 6066 section 3
-        )
+        connection = Connection(origin, self, self._max_body_bytes)
+        try:
+            await loop.create_connection(
+                lambda: connection,
+                origin.host,
+                origin.port,
+                ssl=self._context() if origin.tls else None,
+                server_hostname=origin.host.rstrip(".") if origin.tls else None,  # RFC 6066 section 3
+            )
+        except asyncio.CancelledError:
+            # uvloop, cancelled just after it had connected, closes the transport and does not tell its protocol.
+            loop.call_soon(self.lost, connection)
+            raise
         return connection
 
     def _context(self) -> ssl.SSLContext:
