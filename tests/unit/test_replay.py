@@ -39,12 +39,14 @@ from zerver.effects.sql import SqlRows
 from zerver.execution import Execution, Phase
 from zerver.problem import error_response
 from zerver.replay import Replay, ReplayError, replay
+from zerver.replay.answer import differs
+from zerver.response import StreamBody
 from zerver.routing import Match
 from zerver.signals import StartEffect
 from zerver.step import compile_step
 from zerver.trace.events import EventKind
 from zerver.trace.observe import EffectObserver
-from zerver.trace.record import TraceRecord, decode, encode
+from zerver.trace.record import ResponseNote, TraceRecord, decode, encode
 from zerver.trace.recording import Recording
 from zerver.trace.redaction import Redaction
 from zerver_runtime.outcome import Failure
@@ -591,3 +593,43 @@ def test_moves_tell_what_was_the_same() -> None:
         ("step", "shows_text", "Done 200"), ("answer", "shows_text", "answer 200"),
     ]  # fmt: skip
     assert [*report.lines] == ["POST /x: identical: 200, 1 effect in 2 steps"]
+
+
+# Answers
+
+
+JSON = (("content-type", "application/json"),)
+PROBLEM = (("content-type", "application/problem+json"),)
+
+
+@pytest.mark.parametrize(
+    ("recorded_", "got", "told_"),
+    [
+        (None, None, None),
+        (None, Response(200), ("no answer", "answer 200")),
+        (ResponseNote(200, (), b"a", 1), None, ("answer 200", "no answer")),
+        (ResponseNote(200, (), b"a", 1), Response(200, (), b"a"), None),
+        (ResponseNote(200, (), b"a", 1), Response(201, (), b"a"), ("status 200", "status 201")),
+        (ResponseNote(200, (), b"a", 1), Response(200, (), b"b"), ("body a", "body b")),
+        (ResponseNote(200, (("a", "b"),), b""), Response(200, (("a", "c"),)), ("header a: b", "header a: c")),
+        (ResponseNote(200, (("a", "b"),), b""), Response(200), ("header a: b", "no further header")),
+        (ResponseNote(200, (("cookie", "[redacted]"),), b""), Response(200, (("cookie", "c"),)), None),
+        (ResponseNote(200, (), None, 3), Response(200, (), b"abc"), None),
+        (ResponseNote(200, (), None, 3), Response(200, (), b"abcd"), ("a body of 3 bytes", "one of 4 bytes")),
+        (ResponseNote(200, (), None, None), Response(200, (), StreamBody([])), None),
+        (ResponseNote(200, (), None, None), Response(200, (), b"a"), ("a stream or a file", "body a")),
+        (ResponseNote(200, (), b"a", 1), Response(200, (), StreamBody([])),
+         ("a body that is known beforehand", "a stream or a file")),
+        (ResponseNote(200, JSON, b'{"token":"[redacted]","a":[1]}', 30), Response(200, JSON, b'{"token":"t","a":[1]}'),
+         None),
+        (ResponseNote(200, JSON, b'{"token":"[redacted]","a":1}', 28), Response(200, JSON, b'{"token":"t","a":true}'),
+         ('body {"token":"[redacted]","a":1}', 'body {"token":"t","a":true}')),
+        (ResponseNote(500, PROBLEM, b'{"a":1,"traceback":["x"]}', 25), Response(500, PROBLEM, b'{"a":1}'), None),
+        (ResponseNote(500, PROBLEM, b'{"a":1,"traceback":["x"]}', 25), Response(500, PROBLEM, b'{"a":2}'),
+         ('body {"a":1,"traceback":["x"]}', 'body {"a":2}')),
+    ],
+)  # fmt: skip
+def test_answers_are_compared_as_far_as_the_recording_goes(
+    recorded_: ResponseNote | None, got: Response | None, told_: tuple[str, str] | None
+) -> None:
+    assert differs(recorded_, got) == told_
