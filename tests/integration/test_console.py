@@ -176,7 +176,9 @@ def test_a_trace_that_is_not_there_is_told_as_such(server: str) -> None:
         ({"sec_fetch_site": "none"}, False),
         ({"sec_fetch_site": "cross-site", "origin": "http://{host}"}, False),
         ({"origin": "http://{host}"}, True),
+        ({"origin": "https://{host}"}, True),
         ({"origin": "http://{host}.example"}, False),
+        ({"origin": ""}, False),
         ({"origin": "null"}, False),
     ],
 )
@@ -249,6 +251,37 @@ def test_new_ones_appear_and_who_scrolled_down_stays_where_they_are(server: str,
     page.until("document.getElementById('list').scrollTop === 1530")
     page.press("l")
     page.until("document.getElementById('live').getAttribute('aria-pressed') === 'false'")
+
+
+@browsing
+def test_a_server_that_is_gone_is_told_of_and_found_again(tmp_path: Path, browser: Browser) -> None:
+    path = str(tmp_path / "traces.db")
+    env = {"STORE": path, "PYTHONPATH": HERE, "ZERVER_TRACE__ENABLED": "false"}
+
+    def start(port: int) -> tuple[Process, int]:
+        arguments = ("-m", "zerver", "serve", "console_app:app", "--port", str(port), "--schedulers", "1")
+        process = Process(tmp_path, *arguments, env=env)
+        return process, process.port()
+
+    process, port = start(0)
+    try:
+        with browser.page() as page:
+            page.goto(f"http://127.0.0.1:{port}/console/#/%")
+            nothing = "document.getElementById('nothing').textContent"
+            page.until(f"{nothing}.includes('no trace has been kept yet')")
+            fill(path, 20)
+            page.until(f"{LINES}.length === 20")
+            process.kill()
+            page.until("document.getElementById('count').textContent === 'the server does not answer'")
+            assert page.js(f"{LINES}.length") == 20
+            for name in ("traces.db", "traces.db-wal", "traces.db-shm"):
+                (tmp_path / name).unlink(missing_ok=True)
+            fill(path, 3)
+            process, _ = start(port)
+            page.until(f"{LINES}.length === 3")
+            assert page.js("document.getElementById('count').textContent") == "3 kept"
+    finally:
+        process.kill()
 
 
 @browsing

@@ -111,7 +111,7 @@ def same_origin(ctx: CtxView) -> Decision:
     if site:
         allowed = site == "same-origin"
     else:
-        allowed = ctx.header("origin", default="") == "http://" + ctx.header("host", default="")
+        allowed = ctx.header("origin", default="").partition("://")[2] == ctx.header("host", default="-")
     return Continue() if allowed else Fail(ErrorKind.FORBIDDEN, "only the console's own page may ask for this")
 
 
@@ -127,8 +127,10 @@ def _assets(app: App) -> None:
     app.get(_PATH, to_page)
     folder = resources.files("zerver.console") / "assets"
     for one in folder.iterdir():
-        path = f"{_PATH}/" if one.name == "index.html" else f"{_PATH}/{one.name}"
-        app.get(path, _asset(one.read_bytes(), _TYPES[one.name.rpartition(".")[2]]))
+        kind = _TYPES.get(one.name.rpartition(".")[2])
+        if kind is not None:
+            path = f"{_PATH}/" if one.name == "index.html" else f"{_PATH}/{one.name}"
+            app.get(path, _asset(one.read_bytes(), kind))
 
 
 def _asset(body: bytes, kind: str) -> Callable[[CtxView], Decision]:

@@ -13,9 +13,17 @@ let shown = null;
 function place() {
   const [path, query = ''] = location.hash.slice(2).split('?', 2);
   const [name, ...rest] = path.split('/');
-  const argument = decodeURIComponent(rest.join('/'));
+  const argument = decoded(rest.join('/'));
   const view = name === 'requests' && argument ? 'trace' : views[name] ? name : 'requests';
   return { view, argument, query: new URLSearchParams(query) };
+}
+
+function decoded(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text; // somebody has typed it
+  }
 }
 
 function show() {

@@ -135,6 +135,7 @@ async function look() {
     const page = await ask(`traces?${new URLSearchParams([...state.query, ['limit', PAGE], ['after', state.newest]])}`);
     if (mine !== state.generation) return;
     if (page.more) return void load(); // more than anybody can follow: the newest
+    if (page.newest < state.newest) return void load(); // it is another store
     state.problem = page.problem;
     if (page.newest > state.newest) state.newest = page.newest;
     if (page.traces.length) {
@@ -222,13 +223,14 @@ function mark(line, active) {
 
 function tell() {
   const filtered = String(state.query) !== '';
+  // What is there stays readable; without any of it, the problem has the middle of the page.
   byId('count').textContent = state.problem
-    ? ''
+    ? (state.traces.length ? state.problem : '')
     : state.loading && !state.traces.length ? 'looking…' : `${grouped(state.total)} ${filtered ? 'match' : 'kept'}`;
   byId('clear').hidden = !filtered;
   const nothing = byId('nothing');
   const empty = filtered ? 'No kept request matches.' : 'No request has been kept yet: errors and slow ones will be.';
-  nothing.textContent = state.problem || (state.traces.length || state.loading ? '' : empty);
+  nothing.textContent = state.traces.length || state.loading ? '' : state.problem || empty;
   nothing.hidden = !nothing.textContent;
 }
 
