@@ -28,7 +28,9 @@ class Counter(Actor):
 
 class Full(Actor):
     mailbox = MailboxPolicy(bound=1, full="fail")
+    over = False
 
     @behaviour
     async def wait(self) -> None:
-        await self.sleep(60)
+        while not self.over:
+            await self.sleep(0.01)

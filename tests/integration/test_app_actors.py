@@ -50,7 +50,7 @@ async def test_steps_ask_and_tell_an_actor_that_keeps_its_state(enabled: bool) -
 
 @ENGINES
 async def test_what_goes_wrong_with_an_actor_is_a_failure_of_its_kind(
-    enabled: bool, caplog: pytest.LogCaptureFixture
+    enabled: bool, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app = counting()
     app.actor("full", Full)
@@ -58,10 +58,11 @@ async def test_what_goes_wrong_with_an_actor_is_a_failure_of_its_kind(
         perform = rig.service.perform
         assert await kind_of(perform(actor.ask("nobody", Counter.add, 1))) is ErrorKind.UPSTREAM_UNAVAILABLE
         assert await kind_of(perform(actor.tell("nobody", Counter.add, 1))) is ErrorKind.UPSTREAM_UNAVAILABLE
-        assert await kind_of(perform(actor.ask("counter", Counter.nap, 60, timeout=0.01))) is ErrorKind.TIMEOUT
+        assert await kind_of(perform(actor.ask("counter", Counter.nap, 0.3, timeout=0.01))) is ErrorKind.TIMEOUT
         kinds = [await kind_of(perform(actor.ask("full", Full.wait, timeout=0.05))) for _ in range(3)]
         assert kinds == [ErrorKind.TIMEOUT, ErrorKind.TIMEOUT, ErrorKind.OVERLOADED]  # it runs, it waits, it is refused
         assert await kind_of(perform(actor.ask("full", Counter.add, 1))) is ErrorKind.INTERNAL
+        monkeypatch.setattr(Full, "over", True)  # a stop waits for it
 
 
 @ENGINES
