@@ -318,6 +318,10 @@ def changes_items(ctx: CtxView[Items]) -> Decision:
     return Done.json(items)
 
 
+def shows_items(ctx: CtxView[Items]) -> Decision:
+    return Done.text(repr(ctx.require(Items)))
+
+
 def counts_items(ctx: CtxView[Items]) -> Decision:
     return Done.text(str(len(ctx.require(Items))))
 
@@ -378,6 +382,7 @@ REDACTED = "it reads slot Account: body:token of what http.get into Account gave
         ((ask_hidden, shows_id), (HIDDEN,), ("identical", "shows_id", REDACTED)),
         ((ask_hidden, ignores_account), (HIDDEN,), ("identical", "", "")),
         ((compute_items, changes_items), ([1, (2, 3), {"a": 4}],), ("identical", "", "")),
+        ((compute_items, shows_items), ([1, (2, 3), {4}, {5: None}],), ("identical", "", "")),
         ((compute_items, counts_items), ([object],),
          ("partial", "counts_items", "it reads slot Items: what call.run into Items gave is not in the recording: "
           "a list cannot be encoded")),
@@ -411,6 +416,7 @@ def test_without_bodies_a_replay_ends_at_the_first_value() -> None:
         HttpResult(503, (), b"away"),
         HttpResult(200, (), b"\xff"),
         Failure(Error(ErrorKind.TIMEOUT, "http.get: no result within 1 s")),
+        Failure(Error(ErrorKind.UPSTREAM_UNAVAILABLE, "it answered 502", detail={"status": 502})),
         Failure(Error(ErrorKind.CONFLICT, "it is there", detail={"constraint": "t.a", "tries": (1, 2)})),
         Failure(Error(ErrorKind.UPSTREAM_UNAVAILABLE, "left alone", retry_after=2.5)),
     ],
@@ -551,10 +557,10 @@ def test_the_coroutine_of_a_replay_that_stops_is_closed() -> None:
 
 def test_effects_are_compared_with_their_idempotency_key() -> None:
     def puts(ctx: CtxView) -> Decision:
-        return Need([http.post("http://a/", idem="2" if planted else "1")], then=answers)
+        return Need([call.run(print, idem="2" if planted else "1")], then=answers)
 
     planted, app = False, app_of(puts)
-    record = recorded(app, None, PLAIN)
+    record = recorded(app, None, None)
     planted = True
     found = replay(app, record).divergence
     assert found is not None
