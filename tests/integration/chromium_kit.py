@@ -67,6 +67,10 @@ class Browser:
             control.call("Target.disposeBrowserContext", browserContextId=context)
 
     def close(self) -> None:
+        """Let it end by itself, with all its processes; or end it."""
+        with contextlib.suppress(Exception):
+            _Session(self._wire, None).call("Browser.close")
+            self._child.wait(PATIENCE)
         self._open.close()
         self._kill()
 

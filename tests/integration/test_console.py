@@ -249,6 +249,12 @@ def test_new_ones_appear_and_who_scrolled_down_stays_where_they_are(server: str,
     page.until("document.getElementById('seq-1') === null && document.getElementById('list').scrollTop === 1500")
     write(store, row_of(simple("live-new", path="/live-new")))
     page.until("document.getElementById('list').scrollTop === 1530")
+    write(store, *[row_of(simple(f"live-b{number}", path=f"/live-b{number}")) for number in range(300)])
+    page.until("document.getElementById('count').textContent.endsWith('many newer ones: see the top')")
+    assert page.js("document.getElementById('list').scrollTop") == 1530
+    page.js("document.getElementById('list').scrollTop = 0")
+    page.until("document.getElementById('count').textContent === '401 match'")
+    assert paths(page)[0] == "GET /live-b299"
     page.press("l")
     page.until("document.getElementById('live').getAttribute('aria-pressed') === 'false'")
 

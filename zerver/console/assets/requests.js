@@ -5,6 +5,7 @@ import { ask, byId, clock, el, grouped, moment } from './dom.js';
 
 const FILTERS = ['text', 'route', 'status', 'why', 'slower'];
 const PAGE = 200;
+const MOST = 10_000; // lines that are held while who looks is at the top, and new ones come
 const BEYOND = 8; // lines above and below what is in view
 const PERIOD = 1000; // milliseconds between two looks for new ones
 
@@ -21,6 +22,7 @@ const state = {
   active: null, // the seq of the line that keys move from
   live: true,
   loading: false,
+  behind: false, // there are so many newer ones that they are only shown at the top
   problem: '',
   generation: 0, // of what was asked for: answers to what was asked before are late
 };
@@ -92,7 +94,7 @@ function cleaned(query) {
 async function load() {
   const mine = ++state.generation;
   clearTimeout(timer);
-  Object.assign(state, { loading: true, problem: '' });
+  Object.assign(state, { loading: true, behind: false, problem: '' });
   tell();
   try {
     const page = await ask(`traces?${new URLSearchParams([...state.query, ['limit', PAGE]])}`);
@@ -134,7 +136,13 @@ async function look() {
   try {
     const page = await ask(`traces?${new URLSearchParams([...state.query, ['limit', PAGE], ['after', state.newest]])}`);
     if (mine !== state.generation) return;
-    if (page.more) return void load(); // more than anybody can follow: the newest
+    if (page.more) {
+      // More than anybody can follow: the newest, once who looks is there.
+      if (list.scrollTop === 0) return void load();
+      state.behind = true;
+      tell();
+      return void later();
+    }
     if (page.newest < state.newest) return void load(); // it is another store
     state.problem = page.problem;
     if (page.newest > state.newest) state.newest = page.newest;
@@ -142,6 +150,10 @@ async function look() {
       const down = list.scrollTop;
       state.traces.unshift(...page.traces);
       state.total += page.traces.length;
+      if (down === 0 && state.traces.length > MOST) {
+        state.traces.length = MOST / 2;
+        state.more = true;
+      }
       draw();
       // Who has scrolled down looks at the same lines as before.
       if (down > 0) list.scrollTop = down + page.traces.length * height;
@@ -226,7 +238,7 @@ function tell() {
   // What is there stays readable; without any of it, the problem has the middle of the page.
   byId('count').textContent = state.problem
     ? (state.traces.length ? state.problem : '')
-    : state.loading && !state.traces.length ? 'looking…' : `${grouped(state.total)} ${filtered ? 'match' : 'kept'}`;
+    : state.loading && !state.traces.length ? 'looking…' : `${grouped(state.total)} ${filtered ? 'match' : 'kept'}${state.behind ? ', and many newer ones: see the top' : ''}`;
   byId('clear').hidden = !filtered;
   const nothing = byId('nothing');
   const empty = filtered ? 'No kept request matches.' : 'No request has been kept yet: errors and slow ones will be.';
@@ -271,7 +283,10 @@ list.addEventListener('focus', () => {
     draw();
   }
 });
-list.addEventListener('scroll', () => requestAnimationFrame(draw), { passive: true });
+list.addEventListener('scroll', () => requestAnimationFrame(() => {
+  if (state.behind && list.scrollTop === 0) load();
+  else draw();
+}), { passive: true });
 new ResizeObserver(() => { if (visible) { measure(); draw(); } }).observe(list);
 document.addEventListener('visibilitychange', () => { if (!document.hidden && visible) look(); });
 
