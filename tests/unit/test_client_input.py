@@ -672,9 +672,9 @@ NASTY: list[tuple[Callable[[bytes], object], list[bytes]]] = [
 @pytest.mark.parametrize(("call", "nasty"), [(call, nasty) for call, those in NASTY for nasty in those])
 def test_a_nasty_mebibyte_takes_well_below_a_second(call: Callable[[bytes], object], nasty: bytes) -> None:
     data = (nasty * (1 << 20))[: 1 << 20]
-    began = time.perf_counter()
+    began = time.process_time()
     check(attempt(lambda: call(data)))
-    assert time.perf_counter() - began < 0.7
+    assert time.process_time() - began < 0.7
 
 
 def test_messages_hold_little_of_what_was_sent() -> None:

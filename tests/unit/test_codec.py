@@ -617,9 +617,9 @@ def test_quoted_text_is_printable_and_short(text: str) -> None:
 )
 def test_a_nasty_mebibyte_takes_well_below_a_second(nasty: bytes, type_: Any) -> None:
     data = (nasty * (1 << 20))[: 1 << 20]
-    began = time.perf_counter()
+    began = time.process_time()
     attempt(lambda: decode_json(data, type_))
-    assert time.perf_counter() - began < 0.5
+    assert time.process_time() - began < 0.5
 
 
 def test_undecodable_can_be_pickled_and_shown() -> None:

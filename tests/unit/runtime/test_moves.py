@@ -585,7 +585,7 @@ class Talker(Actor):
             self.talk()
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", range(30))
 def test_each_senders_messages_are_run_once_and_in_order_whenever_it_moves(seed: int) -> None:
     rng = Random(seed)
     net = Net(journal=Journal)
@@ -618,7 +618,7 @@ def test_each_senders_messages_are_run_once_and_in_order_whenever_it_moves(seed:
         assert sum(peer.under_way for peer in process.mailman.peers) == 0
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", range(30))
 def test_every_message_is_run_or_told_or_a_dead_letter_whichever_process_dies_meanwhile(seed: int) -> None:
     rng = Random(seed)
     net = Net(journal=Journal)
