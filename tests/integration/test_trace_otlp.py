@@ -30,8 +30,8 @@ def ask(ctx: CtxView[Never, Said | Rows]) -> Decision:
     url = f"http://127.0.0.1:{ctx.param('port', int)}/stock?token=t"
     extra = {"te": "trailers"} if ctx.query("full", default="") else {}  # which aiohttp performs
     return Need([
-        http.get(url, into=Said, retry=Retry(3, base=0.001), headers=extra),
-        sql.query("select 'x' as a where 1 = :one", {"one": 1}, into=Rows),
+        http.get(url, into=Said, retry=Retry(3, base=0.001), timeout=10, headers=extra),
+        sql.query("select 'x' as a where 1 = :one", {"one": 1}, into=Rows, timeout=10),
     ], then=show)
 
 def show(ctx: CtxView[Said]) -> Decision:

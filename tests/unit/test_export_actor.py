@@ -28,9 +28,9 @@ class Taking(ExportActor):
         self._ends = ends
 
     @behaviour
-    def take(self, record: bytes) -> bool:
+    def take(self, records: list[bytes]) -> bool:
         if not self._ends:
-            self._taken.append(record)
+            self._taken += records
         return not self._ends
 
     def stopped(self, reason: ExitReason) -> None:
@@ -74,34 +74,48 @@ def rig() -> Rig:
     return Rig()
 
 
-def test_what_is_written_is_taken(rig: Rig) -> None:
+def test_what_is_written_is_sent_together_after_a_while(rig: Rig) -> None:
     rig.spawn()
     rig.write(b"1", b"2")
-    rig.settle()
     rig.write(b"3")
     rig.settle()
-    assert rig.taken == [b"1", b"2", b"3"]
-    assert not rig.later
+    assert (rig.taken, len(rig.later)) == ([], 1)
+    rig.wait()
+    assert (rig.taken, rig.later) == ([b"1", b"2", b"3"], [])
+
+
+def test_much_of_it_is_sent_at_once_in_messages_that_are_not_too_large(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_MESSAGE", 10)
+    rig.spawn()
+    rig.write(b"1234", b"567890", b"ab", b"x" * 20, b"y")
+    assert not rig.sink.dropped
+    assert rig.scheduler.statistics().queued
+    rig.settle()
+    assert rig.taken == [b"1234", b"567890", b"ab", b"x" * 20, b"y"]
 
 
 def test_what_is_not_taken_goes_to_the_next_of_its_name(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
     rig.write(b"before it is there")
+    rig.wait()
     rig.spawn(ends=True)
     rig.write(b"as it ends")
-    rig.settle()
-    rig.write(b"on its way")
+    rig.wait()
+    rig.later[0]()  # it is sent, and not answered
     rig.stop()
     rig.wait()
     assert rig.taken == []
     rig.spawn()
     rig.wait()
-    assert sorted(rig.taken) == [b"as it ends", b"before it is there", b"on its way"]
+    assert sorted(rig.taken) == [b"as it ends", b"before it is there"]
     assert (rig.sink.dropped, rig.later, caplog.messages) == (0, [], [])
 
 
 def test_what_there_is_no_room_for_is_dropped_counted_and_told_once_in_a_while(
     rig: Rig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    monkeypatch.setattr(module, "_MESSAGE", 1)
     rig.spawn()
     rig.write(*[b"x"] * 6)
     assert rig.sink.dropped == 2, "its mailbox is full"

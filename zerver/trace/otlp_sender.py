@@ -30,7 +30,8 @@ class OtlpSender:
     """A :class:`~zerver.trace.span_exporter.Sender`."""
 
     def __init__(self) -> None:
-        self._resource = Resource.create()
+        found = Resource.create()
+        self._resource = _Resource(found.attributes, found.schema_url)
         self._exporter = OTLPSpanExporter()
         self._said = _Said(threading.get_ident())
         for name in _LOGGERS:
@@ -80,6 +81,16 @@ def _state(text: str) -> TraceState | None:
     if not text:
         return None
     return TraceState([(key, value) for key, _, value in (one.partition("=") for one in text.split(","))])
+
+
+class _Resource(Resource):
+    """The exporter takes the hash of each span's, which is that of its JSON; there is one."""
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    def __hash__(self) -> int:
+        return id(self)
 
 
 class _Said(logging.Filter):
