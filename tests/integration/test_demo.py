@@ -41,7 +41,7 @@ def demo(*arguments: str, stdout: int = subprocess.PIPE) -> Iterator[subprocess.
 
 
 def test_it_plays_its_scenes_in_plain_lines_and_leaves_no_process() -> None:
-    with demo("--seconds", "2.4") as process:
+    with demo("--seconds", "3") as process:
         shown, errors = process.communicate(timeout=20)
         assert process.returncode == 0, errors
     assert max(map(len, shown.splitlines())) <= 80

@@ -127,7 +127,8 @@ class Conductor(Actor):
         elif worker is not None and worker != self.worker and not self.story:
             self.tell(f"{self.worker!r} crashed; its supervisor made {worker!r}")
         counter = whereis("counter", Counter)
-        if self.killed is None and counter is not None and time.monotonic() - self.began > 0.75 * self.seconds:
+        late = time.monotonic() - self.began > 0.75 * self.seconds
+        if late and self.story and self.killed is None and counter is not None:
             slot = place(id_of(counter)).scheduler
             seat = self.seats.get(slot)
             if seat is not None and seat.row.state == "up" and seat.report.kind == "performance":
