@@ -25,7 +25,7 @@ from zerver.interpreter import advance
 from zerver.server.client_address import ClientAddress
 from zerver.server.http_protocol import accept
 from zerver.server.http_server import HttpServer
-from zerver.server.service import Service
+from zerver.server.service import Host, Service
 from zerver.signals import Closed, Settled
 from zerver.step import CompiledStep, compile_step
 from zerver.trace.reading import told
@@ -37,7 +37,7 @@ from zerver.wire import Limits
 from zerver_runtime.outcome import Success
 from zerver_runtime.reactor.loop import Timers, new_loop
 
-__all__ = ["BENCHMARK"]
+__all__ = ["BENCHMARK", "Served", "recorder", "todos"]
 
 _GET = b"GET /todos/42 HTTP/1.1\r\nHost: 127.0.0.1:9001\r\n\r\n"
 _BLOCK = 400  # requests of one side before it is the other's turn
@@ -63,20 +63,20 @@ class _Nowhere:
         pass
 
 
-def _recorder(loop: asyncio.AbstractEventLoop, sample: int = 0) -> tuple[TailRecorder, _Nowhere]:
+def recorder(loop: asyncio.AbstractEventLoop, sample: int = 0) -> tuple[TailRecorder, _Nowhere]:
     sink = _Nowhere()
-    recorder = TailRecorder(
+    made = TailRecorder(
         sink, Recording(Redaction(), bodies=True, engine="reactor"), sample=sample, slow_ns=None,
         trusts=None, soon=loop.call_soon_threadsafe, call_later=loop.call_later,
     )  # fmt: skip
-    return recorder, sink
+    return made, sink
 
 
-class _Side:
+class Served:
     """A server, and a client connection to it."""
 
-    def __init__(self, app: App, loop: asyncio.AbstractEventLoop, trace: Any) -> None:
-        self.service = Service(app.site(), Config(), loop, trace)
+    def __init__(self, app: App, loop: asyncio.AbstractEventLoop, trace: Any, host: Host = Host()) -> None:  # noqa: B008  # it is frozen
+        self.service = Service(app.site(), Config(), loop, trace, host)
         self.server = HttpServer(
             self.service, {}, None, limits=Limits(), write_timeout=30.0, client_address=ClientAddress(), secure=False,
             call_later=Timers(loop).call_later,
@@ -108,7 +108,7 @@ class _Side:
         return (time.process_time() - started) / requests * 1e6
 
 
-def _todos() -> App:
+def todos() -> App:
     app = App()
     app.get("/todos/{id}", parse, load, show)
     return app
@@ -133,9 +133,9 @@ def _measure() -> list[Figure]:
 
 
 async def _run(loop: asyncio.AbstractEventLoop) -> list[Figure]:
-    recorder, _ = _recorder(loop)
-    sampling, kept = _recorder(loop, sample=100)
-    off, on, sampled = (_Side(_todos(), loop, trace) for trace in (None, recorder, sampling))
+    own, _ = recorder(loop)
+    sampling, kept = recorder(loop, sample=100)
+    off, on, sampled = (Served(todos(), loop, trace) for trace in (None, own, sampling))
     sides = (off, on, sampled)
     for side in sides:
         await side.start()
@@ -167,9 +167,9 @@ async def _run(loop: asyncio.AbstractEventLoop) -> list[Figure]:
 def _events(loop: asyncio.AbstractEventLoop) -> list[Figure]:
     """What one event costs: steps that each ask for an effect, with tracing and without, in the interpreter alone."""
     steps = tuple([compile_step(one) for one in [_asks] * _STEPS + [_ends]])
-    recorder, _ = _recorder(loop)
+    own, _ = recorder(loop)
     cpu: list[list[float]] = [[], []]
-    arounds = (AROUND, msgspec.structs.replace(AROUND, trace=recorder))
+    arounds = (AROUND, msgspec.structs.replace(AROUND, trace=own))
     for turn in range(60):
         for side in (0, 1) if turn % 2 else (1, 0):
             started = time.process_time()
@@ -196,8 +196,8 @@ def _record_size(kept: _Nowhere) -> Figure:
 
 
 def _encoding(loop: asyncio.AbstractEventLoop) -> list[Figure]:
-    recorder, _ = _recorder(loop)
-    run = _run_through(STEPS, msgspec.structs.replace(AROUND, trace=recorder))
+    own, _ = recorder(loop)
+    run = _run_through(STEPS, msgspec.structs.replace(AROUND, trace=own))
     recording = Recording(Redaction(), bodies=True, engine="reactor")
     started = time.process_time()
     for _ in range(2_000):

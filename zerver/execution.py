@@ -54,8 +54,9 @@ class Surroundings(msgspec.Struct, frozen=True):
     """The steps that are to run elsewhere (see :class:`~zerver.signals.RunStep`); it may change at any time."""
     step_budget_ns: int = sys.maxsize
     """A step that runs in place for longer is reported (see :class:`~zerver.signals.StepOverran`)."""
-    count: Callable[[Execution], object] | None = None
-    """Told of each request that is over, for metrics. On the hot path, on any thread: cheap, and must not raise."""
+    count: Callable[[str, int, int], object] | None = None
+    """Told of each request that is over, for metrics: its route, its status (0: no answer), and nanoseconds. On the hot
+    path, on any thread: cheap, and must not raise."""
 
 
 class Phase(enum.Enum):

@@ -428,18 +428,14 @@ def _close(run: Execution, actions: _Actions) -> None:
     if trace is None and count is None:
         return
     run.ended_ns = now = around.clock()
+    took, response = now - run.state.started_ns, run.response
+    status = 0 if response is None else response.status
     if count is not None:
-        count(run)
+        count(run.route, status, took)
     if trace is not None:
         if run.events is not None:
             run.events.append(None)
-        response = run.response
-        if (
-            now - run.state.started_ns > trace.least_ns
-            or run.failure is not None
-            or response is None
-            or response.status >= 500
-        ):
+        if took > trace.least_ns or run.failure is not None or not 0 < status < 500:
             trace.end(run)
 
 

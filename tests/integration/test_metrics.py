@@ -34,7 +34,7 @@ def who(ctx: CtxView) -> Decision:
     return Done.text(str(os.getpid()))
 
 def look(ctx: CtxView[Never, Found]) -> Decision:
-    return Need([cache.get("k", into=Found), timer.sleep(0.001)], then=looked)
+    return Need([cache.get("k", into=Found, timeout=10), timer.sleep(0.001)], then=looked)
 
 def looked(ctx: CtxView[Found]) -> Decision:
     ctx.on_exit(lambda: None)
@@ -172,9 +172,7 @@ def test_each_request_is_counted_once_wherever_it_ended(server: Server) -> None:
         connection.putheader("content-length", str(1 << 40))
         connection.endheaders()
         assert connection.getresponse().status == 413
-    wait_for(lambda: server.requests("/chunks") == 2)  # an exchange is closed just after its last byte
-    found = server.metrics()
-    assert {labels: count for labels, count in samples(found, "zerver_requests_total").items() if count} == {
+    expected = {
         ("GET", "/hello/{name}", "2xx"): 5,
         ("GET", "/look", "2xx"): 3,
         ("GET", "/chunks", "2xx"): 2,
@@ -184,6 +182,14 @@ def test_each_request_is_counted_once_wherever_it_ended(server: Server) -> None:
         ("POST", "/take", "4xx"): 1,
         ("GET", "/old/*", "2xx"): 2,
     }
+
+    def counted() -> dict[tuple[str, ...], float]:
+        found = samples(server.metrics(), "zerver_requests_total")
+        return {labels: count for labels, count in found.items() if count}
+
+    # An exchange is closed just after its last byte, and a busy machine may not let a scheduler answer in time.
+    wait_for(lambda: counted() == expected)
+    found = server.metrics()
     durations = samples(found, "zerver_request_duration_seconds_count")
     assert durations["GET", "/look"] == 3
     assert samples(found, "zerver_request_duration_seconds_sum")["GET", "/look"] >= 3 * 0.001
@@ -197,7 +203,7 @@ def test_what_was_answered_by_all_schedulers_is_counted_whichever_of_them_dies(s
     wait_for(lambda: server.up() == UPS)
     pids = set(server.load("/who", 80))
     assert len(pids) == 2
-    assert server.requests("/who") == 80
+    wait_for(lambda: server.requests("/who") == 80)
     with nothing_goes_down(server):
         os.kill(int(min(pids)), signal.SIGKILL)
         wait_for(
@@ -207,9 +213,9 @@ def test_what_was_answered_by_all_schedulers_is_counted_whichever_of_them_dies(s
                 == 3
             )
         )
-        assert server.requests("/who") == 80
+        wait_for(lambda: server.requests("/who") == 80)
         server.load("/who", 40)
-        assert server.requests("/who") == 120
+        wait_for(lambda: server.requests("/who") == 120)
         wait_for(lambda: server.up() == UPS)
 
 
@@ -222,7 +228,7 @@ def test_nothing_counted_is_lost_in_a_reload(server: Server) -> None:
         server.process.read_until("reloaded")
         server.load("/look", 40)
         wait_for(lambda: sum(samples(server.metrics(), "zerver_scheduler_starts_total").values()) == 6)
-        assert server.requests("/look") == 80
+        wait_for(lambda: server.requests("/look") == 80)
         found = samples(server.metrics(), "zerver_effects_total")
         assert found["success", "cache"] == 80
 
@@ -247,14 +253,14 @@ def test_what_old_schedulers_answer_until_their_end_is_counted(server: Server) -
         over.set()
         loading.join()
     wait_for(lambda: sum(samples(server.metrics(), "zerver_scheduler_starts_total").values()) == 6)
-    assert server.requests("/who") == len(answered)
+    wait_for(lambda: server.requests("/who") == len(answered))
 
 
 @pytest.mark.engines("reactor")
 def test_nothing_counted_is_lost_with_the_process_that_adds_it_up(server: Server) -> None:
     wait_for(lambda: server.up() == UPS)
     pids = set(server.load("/who", 40))
-    assert server.requests("/who") == 40
+    wait_for(lambda: server.requests("/who") == 40)
     os.kill(int(min(pids)), signal.SIGKILL)
     wait_for(lambda: sum(samples(server.metrics(), "zerver_scheduler_starts_total").values()) == 4)
     wait_for(lambda: server.up() == UPS)
@@ -296,10 +302,10 @@ def test_a_scheduler_that_does_not_answer_is_told_of_and_its_counts_stay(zerver:
     server = Server(zerver("serve", "app:app", "--port", "0", env={**ADMIN, **inline}))
     wait_for(lambda: server.up() == UPS)
     server.load("/who", 40)
-    assert server.requests("/who") == 40
+    wait_for(lambda: server.requests("/who") == 40)
     with send(server.port, b"GET /stuck HTTP/1.1\r\nHost: a\r\n\r\n"):
         wait_for(lambda: len(server.up()) == 2)
-        assert server.requests("/who") == 40
+        wait_for(lambda: server.requests("/who") == 40)
         server.process.kill()
 
 
@@ -318,7 +324,7 @@ def test_the_admin_address_serves_nothing_of_the_app_and_the_app_nothing_of_it(s
 
 
 def test_the_admin_address_ends_with_the_server(server: Server) -> None:
-    assert server.requests("/who") == 0
+    wait_for(lambda: server.requests("/who") == 0)
     with closing(http.client.HTTPConnection("127.0.0.1", server.admin, timeout=PATIENCE)) as idle:
         idle.request("GET", "/metrics")
         idle.getresponse().read()

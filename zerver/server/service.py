@@ -137,7 +137,7 @@ class Service:
         )
         around = Surroundings(
             clock=time.monotonic_ns, sources=_RealSources(), render=self.render, trace=trace,
-            count=None if meters is None else meters.requests,
+            count=None if meters is None else meters.requests.count,
         )  # fmt: skip
         self.engine: Engine = self._make_engine(around)
         self._opening: asyncio.Task[None] | None = None

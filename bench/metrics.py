@@ -1,0 +1,110 @@
+"""What metrics cost: a request that is counted against one that is not, what a look at a scheduler takes, and the text.
+
+A request is what a client on a keep-alive connection sends, answered within the process, with tracing on; see
+`bench.tracing`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import statistics
+import time
+from collections.abc import Callable
+
+from bench.harness import Figure, Figures
+from bench.tracing import Served, recorder, todos
+from zerver.metrics.exposition import exposition
+from zerver.metrics.meters import Meters
+from zerver.metrics.request_meter import RequestMeter
+from zerver.server.measure import measure, service_samples
+from zerver.server.service import Host
+from zerver_runtime.reactor.loop import new_loop
+
+__all__ = ["BENCHMARK"]
+
+_BLOCK = 400  # requests of one side before it is the other's turn
+_ROUNDS = 160
+_CALLS = 200_000
+_ROUTES = 100
+
+
+def _measure() -> list[Figure]:
+    loop = new_loop()
+    try:
+        return loop.run_until_complete(_run(loop))
+    finally:
+        loop.close()
+
+
+async def _run(loop: asyncio.AbstractEventLoop) -> list[Figure]:
+    app = todos()
+    meters = Meters([*app.site().labels, *[f"GET /route/{number}" for number in range(_ROUTES - 1)]])
+    off = Served(todos(), loop, recorder(loop)[0])
+    on = Served(app, loop, recorder(loop)[0], Host(meters=meters))
+    for side in (off, on):
+        await side.start()
+        await side.ask(2_000)
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 50)  # as a scheduler does
+    for turn in range(_ROUNDS):
+        for side in (off, on) if turn % 2 else (on, off):
+            side.cpu.append(await side.ask(_BLOCK))
+    more = statistics.median([one - other for one, other in zip(on.cpu, off.cpu, strict=True)])
+    figures = [
+        Figure("CPU of GET /todos/{id} that is not counted", round(statistics.median(off.cpu), 2), "us"),
+        Figure("counted, more by", round(more, 3), "us", "at most 0.2"),
+        Figure("the count alone", round(_count_alone(), 3), "us"),
+        *_look(on),
+    ]
+    for side in (off, on):
+        side.client.close()
+        await side.server.drain(1.0)
+        side.server.close()
+        await side.service.close()
+    counted = sum(one.value for one in meters.requests.samples() if one.name == "zerver_requests_total")
+    assert counted == 2_000 + _ROUNDS * _BLOCK, "each request was counted"
+    return figures
+
+
+def _count_alone() -> float:
+    """Beyond a call of a function that does nothing."""
+
+    def nothing(route: str, status: int, took_ns: int) -> None:
+        pass
+
+    return _time(RequestMeter(["GET /"]).count) - _time(nothing)
+
+
+def _time(call: Callable[[str, int, int], object]) -> float:
+    times = []
+    for _ in range(9):
+        started = time.process_time()
+        for _ in range(_CALLS):
+            call("GET /", 200, 60_000)
+        times.append((time.process_time() - started) / _CALLS * 1e6)
+    return statistics.median(times)
+
+
+def _look(side: Served) -> list[Figure]:
+    """Once a second in each scheduler; the text only when somebody asks."""
+    service = side.service
+    started = time.process_time()
+    for _ in range(50):
+        found = measure(service.stage, "performance", service_samples(service), lambda: 1)
+    looked = time.process_time()
+    for _ in range(50):
+        exposition(found.samples)
+    written = time.process_time()
+    return [
+        Figure(f"a look at a scheduler, {_ROUTES} routes", round((looked - started) / 50 * 1e6), "us"),
+        Figure(f"the text of {len(found.samples)} values", round((written - looked) / 50 * 1e6), "us"),
+    ]
+
+
+BENCHMARK = Figures(
+    name="metrics",
+    question="What do metrics cost a request, and those who look?",
+    measure=_measure,
+)
