@@ -59,7 +59,7 @@ class RawUpstream:
         self.reads_bodies = True
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._tls)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._tls, backlog=1000)
         self._tasks: set[asyncio.Task[None]] = set()
         self.port: int = self._server.sockets[0].getsockname()[1]
         return self
