@@ -21,7 +21,9 @@ _SIZE = _WIDTH * len(_CLASSES)
 _FIRST = tuple([min(status // 100, 5) * _WIDTH for status in range(1000)])
 # A cell has one number for two: this for each request, and the nanoseconds that all of them took. 2^80 of these are 38
 # million years.
-_ONE = 1 << 80
+_BITS = 80
+_ONE = 1 << _BITS
+_NONE = (0,) * _WIDTH
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"})
 
 
@@ -50,15 +52,18 @@ class RequestMeter:
         """What there is to tell, by now."""
         for name, cells in list(self._rows.items()):
             method, _, route = name.partition(" ")
-            row = [divmod(cell, _ONE) for cell in cells]
-            counts = [count for count, _ in row]
+            together = sum(cells)
+            if not together:
+                yield Sample("zerver_requests_total", (method, route, "2xx"), 0)
+                yield Sample("zerver_request_duration_seconds", (method, route), 0, _NONE)
+                continue
+            counts = [cell >> _BITS for cell in cells]
             for position, status in enumerate(_CLASSES):
                 found = sum(counts[position * _WIDTH : (position + 1) * _WIDTH])
                 if found or status == "2xx":
                     yield Sample("zerver_requests_total", (method, route, status), found)
             buckets = tuple([sum(counts[position::_WIDTH]) for position in range(_WIDTH)])
-            took = sum([took for _, took in row])
-            yield Sample("zerver_request_duration_seconds", (method, route), took / 1e9, buckets)
+            yield Sample("zerver_request_duration_seconds", (method, route), together % _ONE / 1e9, buckets)
 
 
 def _counting(rows: dict[str, list[int]]) -> Callable[[str, int, int], None]:
