@@ -20,6 +20,7 @@ from pathlib import Path
 
 from bench.harness import Figure, Figures
 from bench.http import CLIENT_CPU, cpu_seconds, load, serving, zerver
+from zerver.trace.store import TraceReader
 
 __all__ = ["BENCHMARK"]
 
@@ -159,7 +160,11 @@ def _measure() -> list[Figure]:
                 Figure(f"{one}, more than where {other}", round(statistics.median(more), 2), "%", "at most 2"),
                 Figure("the same, of all processes together", round(whole, 2), "%"),
             ]
-        figures.append(Figure("traces that the collector got", _collected(collector), ""))
+        with TraceReader(f"{folder}/{_SIDES.index(_SIDES[2])}.db") as reader:
+            kept = reader.count()
+        figures.append(
+            Figure("of the traces that were kept, the collector got", _collected(collector) / kept * 100, "%")
+        )
     return figures
 
 
