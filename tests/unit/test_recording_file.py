@@ -85,6 +85,19 @@ def test_a_snapshot_is_of_what_can_change() -> None:
     assert snapshot([object()]).data is None
 
 
+@pytest.mark.parametrize(
+    "value", [[0] * 100_000, ["x" * 10_000] * 1_000, {str(n): [0] * 1_000 for n in range(1_000)}, {*range(100_000)}]
+)
+def test_what_is_too_large_to_be_kept_is_not_even_encoded(value: Any) -> None:
+    taken = snapshot(value)
+    assert (taken.data, taken.why) == (None, "it is larger than what is kept")
+
+
+@pytest.mark.parametrize("value", [[], {}, [[]] * 10_000, ["x"] * 10_000, {"a": [1] * 1_000}, [None] * 65_536])
+def test_what_may_be_kept_is_encoded(value: Any) -> None:
+    assert unpack(snapshot(value).data) == value
+
+
 # Files
 
 

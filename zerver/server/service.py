@@ -105,7 +105,8 @@ class Service:
         """Runs what comes after the pipeline: streams that are sent, and exit callbacks."""
         self._own_effectors = site.effectors
         self.meters = meters = host.meters
-        observer = EffectObserver(None if meters is None else meters.effects)
+        keeps = trace is not None and config.trace.bodies
+        observer = EffectObserver(None if meters is None else meters.effects, values=keeps)
         if host.make_compute_pool is None:
             waiting = config.reactor.compute_pool.queue
             compute = ComputePool(compute_workers(config), waiting, observe=observer.compute, loop=loop)

@@ -20,10 +20,11 @@ or an actor gave is the app's, which may change it at any time."""
 
 class EffectObserver:
     """Of one service: its dispatcher, and its compute workers. ``count`` takes what is counted for metrics: the event,
-    the effect's target, and the detail."""
+    the effect's target, and the detail. ``values``: whether traces keep what drivers gave."""
 
-    def __init__(self, count: Callable[[str, str, Any], object] | None = None) -> None:
+    def __init__(self, count: Callable[[str, str, Any], object] | None = None, *, values: bool = True) -> None:
         self._count = count
+        self._values = values
         self._started: Ticket | None = None  # whose attempt was started last
 
     def __call__(self, event: Event, ticket: Ticket, at: float, detail: Any, /) -> None:
@@ -40,7 +41,7 @@ class EffectObserver:
             return
         # Not the ticket: by its scope it refers to the request, which would be left to the garbage collector.
         raw = ticket.raw
-        if event == "ReactorEffectCompleted" and raw is not None and start.what.family not in _OUT_OF_REACH:
+        if event == "ReactorEffectCompleted" and self._values and start.what.family not in _OUT_OF_REACH:
             raw = snapshot(raw)
         run.tell((event, at, start, detail, raw))
 

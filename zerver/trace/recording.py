@@ -49,11 +49,10 @@ from .record import (
     encode,
 )
 from .redaction import Redaction
-from .values import Snapshot
+from .values import LARGEST, Snapshot
 
 __all__ = ["Recording"]
 
-_BODY: Final = 64 * 1024  # bytes of a body, or of what a driver gave, that are kept
 _EVENTS: Final = 2_000  # of a request; a step that asks for effects in a loop may have any number
 
 
@@ -127,7 +126,7 @@ class Recording:
         body: bytes | None = b""
         if size:
             body = None
-            if self._bodies and size <= _BODY:
+            if self._bodies and size <= LARGEST:
                 body = redaction.body(request.body, request.header(b"content-type") or b"", found)
         return RequestNote(request.method, request.path, query, headers, body, size, tuple(found))
 
@@ -137,7 +136,7 @@ class Recording:
         if not isinstance(body, bytes):
             return ResponseNote(response.status, headers, None, None)
         kind = dict(response.headers).get("content-type", "").encode("latin-1")
-        kept = redaction.body(body, kind, []) if self._bodies and len(body) <= _BODY else None
+        kept = redaction.body(body, kind, []) if self._bodies and len(body) <= LARGEST else None
         return ResponseNote(response.status, headers, kept if body else b"", len(body))
 
     def _results(self, events: tuple[Any, ...]) -> Iterator[ResultNote]:
@@ -182,19 +181,21 @@ class Recording:
         redaction, found, data = self._redaction, list[str](), None
         wanted: Any = None
         if isinstance(raw, Snapshot):
-            raw, data = raw.raw, raw.data
+            raw, data, why = raw.raw, raw.data, raw.why
             wanted = effect.result_type if effect.family in ("call", "compute", "actor") else None
             if data is None:
-                return None, f"a {type(raw).__name__} cannot be encoded", ()
+                return None, why, ()
         match raw:
+            case HttpResult(body=body) | (bytes() as body) if len(body) > LARGEST:
+                return None, _too_large(len(body)), ()
             case HttpResult():
                 wanted = HttpResult
                 headers = redaction.headers(raw.headers, found)
                 kind = (raw.header("content-type") or "").encode("latin-1", "replace")
-                body = redaction.body(raw.body, kind, found)
-                if body is None:
+                redacted_body = redaction.body(raw.body, kind, found)
+                if redacted_body is None:
                     return None, "its body may hold secrets", ()
-                raw = HttpResult(raw.status, headers, body)
+                raw = HttpResult(raw.status, headers, redacted_body)
             case bytes():
                 raw = redaction.body(raw, b"", found)
                 if raw is None:
@@ -214,8 +215,6 @@ class Recording:
                 if redacted is not plain:
                     raw, data, wanted = redacted, None, None
         packed, missing = _packed(raw, data, wanted)
-        if packed is not None and len(packed) > _BODY:
-            return None, f"it has {len(packed)} bytes, more than are kept", ()
         return packed, missing, tuple(found)
 
     def _step(self, step: CompiledStep) -> StepNote:
@@ -259,6 +258,8 @@ def _packed(raw: Any, data: bytes | None, wanted: Any) -> tuple[bytes | None, st
     """``data``: the fast form, if it was taken when ``raw`` was new; ``raw`` may be another by now."""
     try:
         now = values.encode(raw)
+        if len(data or now) > LARGEST:
+            return None, _too_large(len(data or now))
         if data is None or data == now:
             if values.comes_back(now, wanted, raw):
                 return now, ""
@@ -270,6 +271,10 @@ def _packed(raw: Any, data: bytes | None, wanted: Any) -> tuple[bytes | None, st
     except (msgspec.MsgspecError, Undecodable, DefinitionError, *values.UNENCODABLE):
         return None, f"a {type(raw).__name__} cannot be encoded"
     return None, f"a {type(raw).__name__} cannot be encoded so that it comes back as one"
+
+
+def _too_large(size: int) -> str:
+    return f"it has {size} bytes, more than are kept"
 
 
 def _failure_of(effect: Effect[Any], raw: Any) -> object:

@@ -8,8 +8,9 @@ back as it was. No pickle: recordings travel.
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from decimal import Decimal
+from itertools import islice
 from typing import Any, Final
 from uuid import UUID
 
@@ -19,12 +20,18 @@ from ..codec import Undecodable, convert
 from ..effects.sql import SqlRows
 from ..error import DefinitionError
 
-__all__ = ["UNENCODABLE", "Snapshot", "comes_back", "encode", "pack", "snapshot", "unpack"]
+__all__ = ["LARGEST", "UNENCODABLE", "Snapshot", "comes_back", "encode", "pack", "snapshot", "unpack"]
+
+LARGEST: Final = 64 * 1024
+"""Bytes of a body, or of what a driver gave, that are kept."""
 
 UNENCODABLE: Final = (TypeError, ValueError, OverflowError, NotImplementedError, RecursionError)
 """What :func:`encode` and :func:`pack` raise for a value that has no such form."""
 
 _IMMUTABLE: Final = frozenset({type(None), bool, int, float, str, bytes, UUID, Decimal, datetime.datetime})
+_SIZED: Final[frozenset[type]] = frozenset({list, tuple, dict, set, frozenset})
+_LONG: Final[frozenset[type]] = _SIZED | {str, bytes}
+_SOME: Final = 32  # items that are looked at
 _NATIVE: Final = frozenset({type(None), bool, float, str, bytes})
 
 _BIG, _TUPLE, _SET, _FROZENSET, _MAP, _DECIMAL, _UUID, _DATETIME, _DATE, _TIME, _TIMEDELTA = range(1, 12)
@@ -37,24 +44,44 @@ encode: Callable[[Any], bytes] = _encoder.encode
 class Snapshot:
     """A value that may be changed by whoever has it, as it was when it was taken."""
 
-    __slots__ = ("data", "raw")
+    __slots__ = ("data", "raw", "why")
 
-    def __init__(self, raw: Any, data: bytes | None) -> None:
+    def __init__(self, raw: Any, data: bytes | None, why: str = "") -> None:
         self.raw = raw
         """The value itself, as it is by now."""
         self.data = data
-        """``None``: it has no native form."""
+        """``None``: it was not taken."""
+        self.why = why
+        """Why not."""
 
 
 def snapshot(value: Any) -> Any:
     """The value, if nobody can change it; else a :class:`Snapshot`. On the way of a request: it does no more than
-    encode it."""
+    encode it, and not what is so large that it would not be kept."""
     if value.__class__ in _IMMUTABLE:
         return value
+    if _is_large(value):
+        return Snapshot(value, None, "it is larger than what is kept")
     try:
         return Snapshot(value, encode(value))
     except UNENCODABLE:
-        return Snapshot(value, None)
+        return Snapshot(value, None, f"a {type(value).__name__} cannot be encoded")
+
+
+def _is_large(value: Any) -> bool:
+    """By a look at some of it: to encode it just to know would hold up all other requests."""
+    kind = value.__class__
+    if kind not in _SIZED:
+        return False
+    size = len(value)
+    if size > LARGEST:
+        return True
+    inner = 0
+    some: Iterable[Any] = islice(value.values() if kind is dict else value, _SOME)
+    for one in some:
+        if one.__class__ in _LONG:
+            inner += len(one)
+    return inner > LARGEST or inner * size > LARGEST * 8 * _SOME
 
 
 def pack(value: Any) -> bytes:
