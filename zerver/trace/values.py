@@ -29,8 +29,8 @@ UNENCODABLE: Final = (TypeError, ValueError, OverflowError, NotImplementedError,
 """What :func:`encode` and :func:`pack` raise for a value that has no such form."""
 
 _IMMUTABLE: Final = frozenset({type(None), bool, int, float, str, bytes, UUID, Decimal, datetime.datetime})
-_SIZED: Final[frozenset[type]] = frozenset({list, tuple, dict, set, frozenset})
-_LONG: Final[frozenset[type]] = _SIZED | {str, bytes}
+_SIZED: Final[frozenset[type[Any]]] = frozenset({list, tuple, dict, set, frozenset})
+_LONG: Final[frozenset[type[Any]]] = _SIZED | {str, bytes}
 _SOME: Final = 32  # items that are looked at
 _NATIVE: Final = frozenset({type(None), bool, float, str, bytes})
 
@@ -79,7 +79,8 @@ def _is_large(value: Any) -> bool:
     inner = 0
     some: Iterable[Any] = islice(value.values() if kind is dict else value, _SOME)
     for one in some:
-        if one.__class__ in _LONG:
+        kind = one.__class__
+        if kind in _LONG:
             inner += len(one)
     return inner > LARGEST or inner * size > LARGEST * 8 * _SOME
 
