@@ -36,12 +36,22 @@ LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 SECONDS = 15.0
 
 
+@pytest.fixture(autouse=True)
+def _others() -> None:
+    """What was started for other tests is left out."""
+    others.clear()
+    others.update(children())
+
+
+others: set[str] = set()
+
+
 def children() -> list[str]:
     """Of this process, zombies among them."""
     found = []
     for task in Path("/proc/self/task").iterdir():
         found += (task / "children").read_text().split()
-    return found
+    return [one for one in found if one not in others]
 
 
 def alive(pid: int) -> bool:
