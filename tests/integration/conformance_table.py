@@ -914,36 +914,36 @@ row(
     app={"on_error": breaks_down},
 )
 
-# Deadlines
+# Deadlines: long enough for what comes before them on a busy machine
 
 row(
     "past the deadline a request that waits is 504, and its effects are cancelled",
     needing(own("a", 1, into=A), own("b", held=True), then=show),
-    deadline=0.05,
-    expects=(problem(ErrorKind.TIMEOUT, "the request took longer than its deadline of 0.05 s"),),
+    deadline=0.25,
+    expects=(problem(ErrorKind.TIMEOUT, "the request took longer than its deadline of 0.25 s"),),
     slots={},
     log="+a +b -b",
 )
 row(
     "past the deadline a request is 504 also when it waits for optional effects alone",
     needing(own("a", held=True, required=False), then=show),
-    deadline=0.05,
-    expects=(problem(ErrorKind.TIMEOUT, "the request took longer than its deadline of 0.05 s"),),
+    deadline=0.25,
+    expects=(problem(ErrorKind.TIMEOUT, "the request took longer than its deadline of 0.25 s"),),
     log="+a -a",
 )
 
 
 @declared(
     "a step that returns past the deadline is 504",
-    expects=(problem(ErrorKind.TIMEOUT, "the request took longer than its deadline of 0.05 s"),),
+    expects=(problem(ErrorKind.TIMEOUT, "the request took longer than its deadline of 0.25 s"),),
     log="",
 )
 def _too_late(place: Place) -> None:
     def slow(ctx: CtxView) -> Decision:
-        time.sleep(0.1)
+        time.sleep(0.4)
         return Need([own("a")], then=done)
 
-    place.get(slow, deadline=0.05)
+    place.get(slow, deadline=0.25)
 
 
 # Ends
