@@ -198,6 +198,15 @@ def test_each_request_is_counted_once_wherever_it_ended(server: Server) -> None:
     assert samples(found, "zerver_breakers")["closed", "cache"] >= 1
 
 
+def test_a_trace_that_cannot_be_written_is_counted_as_dropped(zerver: Start) -> None:
+    server = Server(
+        zerver("serve", "app:app", "--port", "0", env={**ADMIN, "ZERVER_TRACE__STORE": "sqlite:////proc/none/t.db"})
+    )
+    assert get(server.port, "/boom")[0] == 500
+    wait_for(lambda: samples(server.metrics(), "zerver_traces_dropped_total")[()] == 1)
+    assert samples(server.metrics(), "zerver_traces_kept_total")[("error",)] == 1
+
+
 @pytest.mark.engines("reactor")
 def test_what_was_answered_by_all_schedulers_is_counted_whichever_of_them_dies(server: Server) -> None:
     wait_for(lambda: server.up() == UPS)

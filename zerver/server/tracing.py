@@ -63,7 +63,7 @@ def tail_recorder(config: Config, loop: asyncio.AbstractEventLoop, host: Host) -
         return TraceStore(path, max_bytes=trace.max_bytes, max_age=trace.max_days * 86_400)
 
     store = StoreSink(make_store)
-    return TailRecorder(
+    recorder = TailRecorder(
         store if host.export is None else Both(store, host.export),
         recording,
         sample=trace.sample,
@@ -72,3 +72,5 @@ def tail_recorder(config: Config, loop: asyncio.AbstractEventLoop, host: Host) -
         soon=loop.call_soon_threadsafe,
         call_later=loop.call_later,
     )
+    recorder.lost = lambda: store.lost
+    return recorder

@@ -52,7 +52,7 @@ class RecorderStatistics(msgspec.Struct, frozen=True):
     kept: dict[Why, int]
     """Traces that were queued, by why."""
     dropped: int
-    """Traces worth keeping for which there was no room, or that could not be encoded."""
+    """Traces worth keeping for which there was no room, or that could not be encoded or written."""
     queued: int
 
 
@@ -84,7 +84,9 @@ class TailRecorder:
         self._call_later = call_later
         self.requests: Callable[[], int] | None = None
         """How many requests there were so far. Without it each has to be seen, where some are to be sampled."""
-        self._seen = 0  # of those
+        self.lost: Callable[[], int] | None = None
+        """How many traces the sink has taken, and could not write after all."""
+        self._seen = 0  # of the requests
         self._owed = 0  # requests of which no sample was taken
         self._samples = 0  # that are to be taken of the next requests
         self._looks = slow_ns is None or sample > 0  # at the next request, whatever becomes of it
@@ -119,7 +121,8 @@ class TailRecorder:
             self._keep(run, "sampled")
 
     def statistics(self) -> RecorderStatistics:
-        return RecorderStatistics(dict(self._kept), self._dropped, len(self._queue))
+        lost = 0 if self.lost is None else self.lost()
+        return RecorderStatistics(dict(self._kept), self._dropped + lost, len(self._queue))
 
     async def close(self) -> None:
         """Hand over what waits, and close the sink."""
