@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import re
 import ssl
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,8 @@ __all__ = ["AiohttpEffector"]
 
 # Headers that aiohttp would make up.
 _NOT_OURS = ("Content-Type", "User-Agent")
+# Constructors refuse them; this is for whatever else makes a request. yarl drops some, and keeps others as they are.
+_UNSAFE = re.compile(r"[\x00-\x20\x7f]")
 
 
 class AiohttpEffector:
@@ -78,6 +81,10 @@ class AiohttpEffector:
         if session is None:
             session = self._session = _session(self._tls, self._proxies)
         request: HttpRequest = effect.args
+        if _UNSAFE.search(request.url):
+            return internal(
+                effect, "its URL holds spaces, CR, LF or NUL; make requests with http.get(...) and the like"
+            )
         files = self._files
         if request.save is not None:
             if files is None:
