@@ -204,7 +204,10 @@ def test_a_record_of_this_version_stays_readable() -> None:
 # Redaction
 
 
-@pytest.mark.parametrize("name", [*SECRETS, "Set-Cookie", "API-KEY", "X_API_KEY", "x-tenant-key"])
+@pytest.mark.parametrize(
+    "name",
+    [*SECRETS, "Set-Cookie", "API-KEY", "X_API_KEY", "x-tenant-key", "accessToken", "ClientSecret", "xTenantKey"],
+)
 def test_a_secret_is_known_by_its_name_in_any_form(name: str) -> None:
     assert Redaction(["X-Tenant-Key"]).secret(name)
 
@@ -221,6 +224,15 @@ def test_a_secret_is_known_by_its_name_in_any_form(name: str) -> None:
          ["body:password", "body:password"]),
         (b'{"password": "p"}', FORM, b'{"password":"[redacted]"}', ["body:password"]),
         (b"my password is p", b"text/plain", None, ["body"]),
+        (b'{"accessToken": "p"}', b"application/json", b'{"accessToken":"[redacted]"}', ["body:accessToken"]),
+        (b"user[password]=p&user%5Bname%5D=a&user.token=p", FORM,
+         b"user[password]=[redacted]&user%5Bname%5D=a&user.token=[redacted]",
+         ["body:user[password]", "body:user.token"]),
+        (b'{"a": "{\\"token\\": 1}"}', b"application/json", b'{"a":"{\\"token\\":\\"[redacted]\\"}"}',
+         ["body:a.token"]),
+        (b"payload=%7B%22token%22%3A+1%7D", FORM, b"payload=%7B%22token%22%3A%22[redacted]%22%7D",
+         ["body:payload"]),
+        (b'{"password": 1, "a": ' + b"[" * 700 + b"]" * 700 + b"}", b"application/json", None, ["body"]),
         (b"plain text, 100 %", b"text/plain", b"plain text, 100 %", []),
         (b"\x00\xff", b"", b"\x00\xff", []),
     ],
@@ -229,6 +241,57 @@ def test_bodies(body: bytes, kind: bytes, kept: bytes | None, found: list[str]) 
     places: list[str] = []
     assert Redaction().body(body, kind, places) == kept
     assert places == found
+
+
+def test_urls_in_headers_are_looked_through() -> None:
+    found: list[str] = []
+    headers = [
+        (b"referer", b"https://h/a?x=1&access_token=p"), (b"location", b"/b#id_token=p"),
+        (b"link", b"</a?x=1>; rel=next"),
+    ]  # fmt: skip
+    kept = Redaction().headers(headers, found)
+    assert kept == ((b"referer", b"[redacted]"), (b"location", b"[redacted]"), headers[2])
+    assert found == ["header:referer", "header:location"]
+
+
+def test_what_is_compressed_is_not_kept() -> None:
+    def ends(ctx: CtxView) -> Decision:
+        return Done.bytes(b"zip", content_type="text/plain", headers={"content-encoding": "gzip"})
+
+    driver = Driver(ends, request=Request("POST", "/", b"", ((b"content-encoding", b"gzip"),), b"zip", "", "id1"))
+    driver.start()
+    kept = record_of(driver)
+    assert kept.response is not None
+    assert (kept.request.body, kept.request.size, kept.response.body, kept.response.size) == (None, 3, None, 3)
+
+
+@pytest.mark.parametrize(
+    ("what", "raw"),
+    [
+        (sql.query("SELECT data FROM t"), SqlRows(("data",), [({"a": [{"password": "p455"}]},)])),
+        (sql.query("SELECT data FROM t"), SqlRows(("data",), [('{"password": "p455"}',)])),
+        (sql.query("SELECT data FROM t"), SqlRows(("data",), [(b'{"password": "p455"}',)])),
+        (effect(op="look"), '{"password": "p455"}'),
+    ],
+)
+def test_secrets_within_values_are_redacted(what: Effect[Any], raw: object) -> None:
+    kept = with_result(what, raw)
+    (result,) = kept.results
+    assert result.redacted, result.missing
+    assert b"p455" not in encode(kept)
+
+
+def test_what_is_nested_too_deeply_to_be_looked_through_is_not_kept_and_all_else_is() -> None:
+    deep: Any = "p455"
+    for _ in range(700):
+        deep = [deep]
+    kept = with_result(sql.query("SELECT data FROM t"), SqlRows(("data",), [(deep,)]))
+    assert [one.missing for one in kept.results] == ["it may hold secrets, and cannot be looked through"]
+
+
+def test_names_of_ones_own_are_redacted_in_urls_of_effects_too() -> None:
+    kept = with_result(http.get("http://h/a?X-Tenant-Key=p455&x=1"), HttpResult(200, (), b""))
+    assert b"p455" not in encode(kept)
 
 
 VALUES = st.recursive(

@@ -26,6 +26,7 @@ from ..signals import Action, Cancelled, DeadlinePassed, Input, Refused, RunStep
 from ..site import Site
 from ..trace.notes import error_note, need_note
 from ..trace.record import NeedNote, TraceRecord
+from ..trace.redaction import Redaction
 from .answer import differs
 from .ledger import Ledger, Stop
 from .recorded import Asked, Ended, Ran, Recorded
@@ -88,6 +89,8 @@ class _Driver:
         self._ledger = ledger
         self._now_ns = 0
         self._deadline_ns = record.deadline_ns
+        asked = [move.note for move in left.moves if isinstance(move, Asked)]
+        self._redaction = Redaction.of_urls(one.what for note in asked for one in note.effects)
         self._run: Execution | None = None
         self._views: dict[int, tuple[CtxView[Any, Any], ReplayView]] = {}  # by the interpreter's own
 
@@ -231,7 +234,7 @@ class _Driver:
         elif recorded == "Done":
             expected = f"Done {self._record.status}"
         need = need_of(result)
-        got = decision_text(result) if need is None else need_text(need_note(need))
+        got = decision_text(result) if need is None else need_text(self._noted(need))
         if isinstance(result, StepRaised) and ledger.step is not None:
             ledger.diverge("exception", expected, got, where=raised_at(ledger.step, result.exception))
         ledger.diverge("decision", expected, got)
@@ -239,7 +242,7 @@ class _Driver:
     # Needs
 
     def _compare_need(self, run: Execution, need: Need) -> None:
-        ledger, asked, after = self._ledger, self._left.following, need_note(need)
+        ledger, asked, after = self._ledger, self._left.following, self._noted(need)
         if not isinstance(asked, Asked):
             if run.phase is WAITING:
                 self._unexpected_need(after)
@@ -261,6 +264,9 @@ class _Driver:
         ledger.moves.append(Move("need", ledger.name, need_text(after), number))
         for index, one in enumerate(after.effects):
             ledger.moves.append(Move("effect", ledger.name, effect_text(one), number, index))
+
+    def _noted(self, need: Need) -> NeedNote:
+        return need_note(need, self._redaction)
 
     def _unexpected_need(self, after: NeedNote) -> Never:
         following = self._left.following

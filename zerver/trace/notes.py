@@ -24,6 +24,8 @@ __all__ = ["WHAT", "effect_note", "error_note", "need_note", "source_digest"]
 WHAT: Final = 200
 """Characters that tell of an effect, or of what is no error of ours."""
 
+_KNOWN: Final = Redaction()
+
 
 def error_note(error: object) -> ErrorNote:
     if not isinstance(error, Error):
@@ -34,10 +36,11 @@ def error_note(error: object) -> ErrorNote:
     )
 
 
-def need_note(need: Need) -> NeedNote:
+def need_note(need: Need, redaction: Redaction = _KNOWN) -> NeedNote:
+    """``redaction``: of URLs."""
     then = need.then
     return NeedNote(
-        effects=tuple([effect_note(one) for one in need.effects]),
+        effects=tuple([effect_note(one, redaction) for one in need.effects]),
         join=need.join,
         mode=need.mode,
         detach=need.detach,
@@ -46,13 +49,13 @@ def need_note(need: Need) -> NeedNote:
     )
 
 
-def effect_note(effect: Effect[Any]) -> EffectNote:
+def effect_note(effect: Effect[Any], redaction: Redaction = _KNOWN) -> EffectNote:
     return EffectNote(
         label=effect.label,
         family=effect.family,
         op=effect.op,
         target=effect.target,
-        what=_what(effect),
+        what=_what(effect, redaction),
         into=None if effect.into is None else effect.into.__name__,
         required=effect.required,
         timeout=effect.timeout,
@@ -75,23 +78,20 @@ def _source_digest(code: types.CodeType) -> str:
     return hashlib.sha256(source.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
-_urls = Redaction()
-
-
-def _what(effect: Effect[Any]) -> str:
+def _what(effect: Effect[Any], redaction: Redaction) -> str:
     """What it is about, without the values in it."""
     try:
-        text = _about(effect)
+        text = _about(effect, redaction)
     except AttributeError:  # an app's own driver of a family has arguments of its own
         text = ""
     return text if len(text) <= WHAT else text[: WHAT - 1] + "…"
 
 
-def _about(effect: Effect[Any]) -> str:
+def _about(effect: Effect[Any], redaction: Redaction) -> str:
     args = effect.args
     match effect.family:
         case "http":
-            return f"{args.method} {_urls.url(args.url)}"
+            return f"{args.method} {redaction.url(args.url)}"
         case "sql":
             statements = args.effects if effect.op == "transaction" else (effect,)
             return "; ".join(" ".join(one.args.sql.split()) for one in statements)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
@@ -108,7 +108,12 @@ class Recording:
             events=tuple(
                 [
                     EventNote(
-                        one.kind, one.at_ns - state.started_ns, one.name, one.need, one.effect, _detail(one.detail)
+                        one.kind,
+                        one.at_ns - state.started_ns,
+                        one.name,
+                        one.need,
+                        one.effect,
+                        _detail(one.detail, self._redaction),
                     )
                     for one in read_events(run, short, cut=len(told) > _EVENTS)
                 ]
@@ -126,7 +131,7 @@ class Recording:
         body: bytes | None = b""
         if size:
             body = None
-            if self._bodies and size <= LARGEST:
+            if self._bodies and size <= LARGEST and not request.header(b"content-encoding"):
                 body = redaction.body(request.body, request.header(b"content-type") or b"", found)
         return RequestNote(request.method, request.path, query, headers, body, size, tuple(found))
 
@@ -135,8 +140,10 @@ class Recording:
         headers = redaction.headers(response.headers)
         if not isinstance(body, bytes):
             return ResponseNote(response.status, headers, None, None)
-        kind = dict(response.headers).get("content-type", "").encode("latin-1")
-        kept = redaction.body(body, kind, []) if self._bodies and len(body) <= LARGEST else None
+        fields = dict(response.headers)
+        kept = None
+        if self._bodies and len(body) <= LARGEST and "content-encoding" not in fields:  # who knows what is in that
+            kept = redaction.body(body, fields.get("content-type", "").encode("latin-1"), [])
         return ResponseNote(response.status, headers, kept if body else b"", len(body))
 
     def _results(self, events: tuple[Any, ...]) -> Iterator[ResultNote]:
@@ -178,6 +185,12 @@ class Recording:
         """What a driver gave, packed; or why it is not; and what is redacted in it."""
         if not self._bodies:
             return None, "trace.bodies is off", ()
+        try:
+            return self._kept(effect, raw)
+        except (msgspec.MsgspecError, *values.UNENCODABLE):  # it is nested too deeply, for one
+            return None, "it may hold secrets, and cannot be looked through", ()
+
+    def _kept(self, effect: Effect[Any], raw: Any) -> tuple[bytes | None, str, tuple[str, ...]]:
         redaction, found, data = self._redaction, list[str](), None
         wanted: Any = None
         if isinstance(raw, Snapshot):
@@ -203,7 +216,10 @@ class Recording:
             case SqlRows() | [SqlRows(), *_]:
                 if any(redaction.secret(column) for column in _columns(raw)):
                     return None, "a column of it is secret", ()
-                wanted, raw = (SqlRows, _listed(raw)) if isinstance(raw, SqlRows) else (list[SqlRows], _all_listed(raw))
+                several = [self._rows(rows, found) for rows in ([raw] if isinstance(raw, SqlRows) else raw)]
+                wanted, raw = (SqlRows, several[0]) if isinstance(raw, SqlRows) else (list[SqlRows], several)
+            case str():
+                raw = redaction.value(raw, found)
             case [list() as items, cursor] if effect.op == "scan":
                 kept = [(key, redaction.body(one, b"", found)) for key, one in items]
                 if any(one is None for _, one in kept):
@@ -217,6 +233,14 @@ class Recording:
         packed, missing = _packed(raw, data, wanted)
         return packed, missing, tuple(found)
 
+    def _rows(self, rows: SqlRows, found: list[str]) -> SqlRows:
+        """As they are read again."""
+        plain = [list(row) for row in rows.rows]
+        kept = self._redaction.value(plain, found, "rows")
+        if kept is not plain:
+            return msgspec.structs.replace(rows, rows=[tuple(row) for row in kept])
+        return rows if type(rows.rows) is list else msgspec.structs.replace(rows, rows=list(rows.rows))
+
     def _step(self, step: CompiledStep) -> StepNote:
         key = (step.where, step.name)
         note = self._steps.get(key)
@@ -229,15 +253,6 @@ def _ran(events: tuple[Any, ...]) -> Iterator[CompiledStep]:
     for event in events:
         if event is not None and len(event) == 5 and not isinstance(event[0], str):
             yield event[1]
-
-
-def _listed(rows: SqlRows) -> SqlRows:
-    """As it is read again."""
-    return rows if type(rows.rows) is list else msgspec.structs.replace(rows, rows=list(rows.rows))
-
-
-def _all_listed(several: Sequence[SqlRows]) -> list[SqlRows]:
-    return [_listed(rows) for rows in several]
 
 
 def _columns(raw: Any) -> Iterator[str]:
@@ -289,7 +304,7 @@ def _failure_of(effect: Effect[Any], raw: Any) -> object:
 # Events
 
 
-def _detail(detail: Any) -> Detail:
+def _detail(detail: Any, redaction: Redaction) -> Detail:
     match detail:
         case None | str() | int() | float():
             return detail
@@ -298,7 +313,7 @@ def _detail(detail: Any) -> Detail:
         case Failure():
             return OutcomeNote(False, error_note(detail.error))
         case Need():
-            return need_note(detail)
+            return need_note(detail, redaction)
         case Retrying():
             return RetryNote(detail.wait, error_note(detail.error))
         case StateChange():
