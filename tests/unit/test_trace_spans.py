@@ -18,7 +18,18 @@ from zerver import CtxView, Decision, Done, Effect, ErrorKind, Need, Retry
 from zerver.config import Config, load
 from zerver.effects.http import HttpResult
 from zerver.error import Error
-from zerver.trace.record import EffectNote, ErrorNote, RequestNote, ResultNote, TraceRecord
+from zerver.trace.events import EventKind
+from zerver.trace.record import (
+    ComputeNote,
+    EffectNote,
+    ErrorNote,
+    EventNote,
+    NeedNote,
+    OutcomeNote,
+    RequestNote,
+    ResultNote,
+    TraceRecord,
+)
 from zerver.trace.recording import Recording
 from zerver.trace.redaction import Redaction
 from zerver.trace.span_attributes import SpanSettings, effect_attributes, effect_name, request_attributes, span_settings
@@ -319,6 +330,37 @@ def test_no_value_is_in_a_statement_whatever_is_around_it(around: str, secret: s
     for statement in (f"{around} '{secret}'", f"{around.replace(chr(39), '')} {secret} {around}"):
         note = EffectNote("sql.query", "sql", "query", "sql:default", statement)
         assert secret not in str(effect_attributes(note, 1, SETTINGS)["db.query.text"])
+
+
+def test_waits_for_the_loop_and_for_a_worker_are_jobs_where_they_are_long() -> None:
+    def found(first: int, worker: int, turn: int) -> list[tuple[str, str, str, int, int]]:
+        note = NeedNote((EffectNote("compute.run", "compute", "run", "compute:app.f"),))
+        ran, joined = first + 1 + worker + 10, first + 1 + worker + 10 + turn
+        events = [
+            (EventKind.RequestStart, 0, "/", 0, -1, None), (EventKind.StepStart, first, "asks", 0, -1, None),
+            (EventKind.StepEnd, first + 1, "asks", 0, -1, "Need"),
+            (EventKind.NeedScheduled, first + 1, "asks", 1, -1, note),
+            (EventKind.ReactorEffectScheduled, first + 1, "compute.run", 1, 0, None),
+            (EventKind.EffectStart, first + 1, "compute.run", 1, 0, 0.0),
+            (EventKind.ComputeTaskScheduled, first + 1, "compute.run", 1, 0, 1),
+            (EventKind.ComputeTaskStarted, first + 1 + worker, "compute.run", 1, 0, worker / 1000),
+            (EventKind.ComputeTaskCompleted, ran, "compute.run", 1, 0, ComputeNote("done", 0.01)),
+            (EventKind.ReactorEffectCompleted, ran, "compute.run", 1, 0, OutcomeNote(True)),
+            (EventKind.JoinSatisfied, joined, "asks", 1, -1, "resumed"),
+            (EventKind.StepStart, joined, "ends", 1, -1, None), (EventKind.StepEnd, joined + 1, "ends", 1, -1, "Done"),
+            (EventKind.Done, joined + 1, "ends", 1, -1, None), (EventKind.RequestEnd, joined + 1, "", 1, -1, None),
+        ]  # fmt: skip
+        notes = tuple([EventNote(kind, at * MS, *rest) for kind, at, *rest in events])  # type: ignore[arg-type]
+        one = record(took_ns=(joined + 1) * MS, events=notes)
+        hold_together(one, spans(one))
+        return [span for span in shown(spans(one)) if span[1].startswith("wait: ")]
+
+    assert found(5, 5, 5) == []
+    assert found(6, 7, 8) == [
+        ("compute.run", "wait: worker", "internal", 7, 14),
+        ("GET /todos/{id:int}", "wait: first step", "internal", 0, 6),
+        ("GET /todos/{id:int}", "wait: turn", "internal", 24, 32),
+    ]  # fmt: skip
 
 
 def test_what_an_upstream_answered_is_told() -> None:
