@@ -6,9 +6,10 @@ import http.client
 import os
 import re
 import signal
+import socket
 import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -341,6 +342,25 @@ def test_the_admin_address_ends_with_the_server(server: Server) -> None:
         assert server.process.ended() == 0
     assert refused(server.admin)
     assert "ERROR" not in server.process.errors
+
+
+@pytest.mark.parametrize("taken", [False, True])
+def test_under_zerver_dev_it_is_there_by_itself_and_stays_through_changes(
+    zerver: Start, folder: Path, taken: bool
+) -> None:
+    with closing(socket.socket()) as other:
+        held = False
+        if taken:
+            with suppress(OSError):  # somebody else has it, who may give it back at any time
+                other.bind(("127.0.0.1", 9180))
+                other.listen()
+                held = True
+        server = Server(zerver("dev", "app:app", "--port", "0"))
+        assert not held or server.admin != 9180
+        wait_for(lambda: server.requests("/who") == 0)
+        (folder / "app.py").write_text(APP.replace('"/who"', '"/whoever"'))
+        server.process.read_until("listening on")
+        wait_for(lambda: ("zerver_requests_total", ("GET", "/whoever", "2xx")) in server.metrics())
 
 
 def test_without_being_asked_for_there_is_no_admin_address(zerver: Start) -> None:

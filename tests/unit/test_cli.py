@@ -441,8 +441,8 @@ def test_a_plain_serve_is_read_as_typer_reads_it(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("zerver.cli.commands.serve_app", lambda *given: called.append(given))
     names = [parameter.name for parameter in typer.main.get_command(cli).commands["serve"].params]  # type: ignore[attr-defined]
     assert names == [*inspect.signature(serve).parameters]
-    values = {"port": "80", "schedulers": "2", "fd": "3"}
-    flags = [f"--{name}={values.get(name, 'x')}" for name in names[1:]]
+    values = {"port": "80", "schedulers": "2", "fd": "3", "admin_fd": "4"}
+    flags = [f"--{name.replace('_', '-')}={values.get(name, 'x')}" for name in names[1:]]
     for options in ([], *([flag] for flag in flags), flags):
         for arguments in (
             ["serve", "shop:app", *options],

@@ -77,9 +77,10 @@ def serve(
     engine: Engine = None,
     config: ConfigPath = None,
     fd: Annotated[int | None, typer.Option(hidden=True)] = None,
+    admin_fd: Annotated[int | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Serve an app until SIGTERM or SIGINT. SIGHUP reloads it."""
-    serve_app(target, host, port, uds, schedulers, engine, config, fd)
+    serve_app(target, host, port, uds, schedulers, engine, config, fd, admin_fd)
 
 
 @cli.command()
@@ -113,8 +114,10 @@ def dev(
     with readable_errors():
         overrides = flags(host, port, uds, schedulers, engine)
         settings = configured(config, overrides)
+        admin = None
         if settings.observability.admin is None:
-            os.environ["ZERVER_OBSERVABILITY__ADMIN"] = admin_for_development()
+            admin = admin_for_development()
+            os.environ["ZERVER_OBSERVABILITY__ADMIN"] = admin.address.removeprefix("http://")
             settings = configured(config, overrides)
         open_when_up(settings.observability.admin)
         supervise(
@@ -122,6 +125,7 @@ def dev(
             settings,
             look=lambda: snapshot(os.getcwd(), [named] if named else []),
             configured=lambda: load_config(config, overrides=overrides),
+            admin=admin,
         )
 
 

@@ -9,13 +9,12 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from ..config import Config, ConfigError
+from ..config import Config, ConfigError, ServerConfig
 from ..server.listener import Listener, ListenError, open_listener
 
 __all__ = ["admin_for_development", "changed_files", "snapshot", "supervise"]
@@ -39,24 +38,25 @@ def changed_files(before: Snapshot, after: Snapshot) -> list[str]:
     return sorted(path for path in before.keys() | after.keys() if before.get(path) != after.get(path))
 
 
-def admin_for_development() -> str:
+def admin_for_development() -> Listener:
     """Where the admin address is while an app is developed: each time at the same port, so that a page stays where it
     is; or on any free one, where something else has that."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", _ADMIN))
-        except OSError:
-            probe.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{probe.getsockname()[1]}"
+    try:
+        return open_listener(ServerConfig(port=_ADMIN))
+    except ListenError:
+        return open_listener(ServerConfig(port=0))
 
 
 def supervise(
-    command: Sequence[str], config: Config, look: Callable[[], Snapshot], configured: Callable[[], Config]
+    command: Sequence[str],
+    config: Config,
+    look: Callable[[], Snapshot],
+    configured: Callable[[], Config],
+    admin: Listener | None = None,
 ) -> None:
-    """Run ``command`` with ``--fd N`` until SIGTERM or SIGINT. Whenever ``look`` sees a change, have it reload the app
-    (SIGHUP) where the engine can do that, or else run it again. ``configured`` reads the configuration anew: a changed
-    address is listened on from the next start.
+    """Run ``command`` with ``--fd N``, and with ``--admin-fd N`` for ``admin``, until SIGTERM or SIGINT. Whenever
+    ``look`` sees a change, have it reload the app (SIGHUP) where the engine can do that, or else run it again.
+    ``configured`` reads the configuration anew: a changed address is listened on from the next start.
 
     :raises ListenError: it cannot listen, at the start.
     """
@@ -67,7 +67,7 @@ def supervise(
         with _collected(signals):
             while not signals:
                 seen = look()
-                child, names = _start(command, listener), ""
+                child, names = _start(command, listener, admin), ""
                 while changed := _until_change(child, seen, look, signals):
                     names = ", ".join(os.path.relpath(path) for path in changed)
                     if child.poll() is not None or not _reloads(config, configured):
@@ -84,6 +84,8 @@ def supervise(
             child.kill()
             child.wait()
         listener.close()
+        if admin is not None:
+            admin.close()
 
 
 def _watched(folder: str) -> Iterator[str]:
@@ -120,9 +122,12 @@ def _collected(signals: list[int]) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _start(command: Sequence[str], listener: Listener) -> subprocess.Popen[bytes]:
-    fd = listener.sockets[0].fileno()
-    return subprocess.Popen([*command, "--fd", str(fd)], pass_fds=(fd,))
+def _start(command: Sequence[str], listener: Listener, admin: Listener | None) -> subprocess.Popen[bytes]:
+    fds = {"--fd": listener.sockets[0].fileno()}
+    if admin is not None:
+        fds["--admin-fd"] = admin.sockets[0].fileno()
+    given = [text for name, fd in fds.items() for text in (name, str(fd))]
+    return subprocess.Popen([*command, *given], pass_fds=tuple(fds.values()))
 
 
 def _until_change(

@@ -23,6 +23,7 @@ _log = logging.getLogger("zerver")
 
 _OPTIONS = {
     "--host": str, "--port": int, "--uds": str, "--schedulers": int, "--engine": str, "--config": str, "--fd": int,
+    "--admin-fd": int,
 }  # fmt: skip
 
 
@@ -41,8 +42,8 @@ def plain_serve(arguments: Sequence[str]) -> dict[str, Any] | None:
             return None
         elif not equals:
             value = next(rest, "-")
-        name = name.removeprefix("--")
-        whole = _OPTIONS.get(f"--{name}") is int
+        whole = _OPTIONS.get(name) is int
+        name = name.removeprefix("--").replace("-", "_")
         if name in given or value.startswith("-") or (whole and not re.fullmatch("[0-9]{1,9}", value)):
             return None
         given[name] = int(value) if whole else value
@@ -58,6 +59,7 @@ def serve(
     engine: str | None = None,
     config: str | None = None,
     fd: int | None = None,
+    admin_fd: int | None = None,
 ) -> None:
     """Serve an app until SIGTERM or SIGINT."""
     with readable_errors():
@@ -68,7 +70,7 @@ def serve(
 
             look_here()  # a scheduler that loads no app may still have to find the classes of its actors
 
-            serve_node(lambda: (load(target), configured(config, given)), settings, fd=fd)
+            serve_node(lambda: (load(target), configured(config, given)), settings, fd=fd, admin_fd=admin_fd)
             return
         if schedulers is not None:
             _log.warning("--schedulers %d: the blocking engine serves in one process", schedulers)
@@ -78,7 +80,7 @@ def serve(
         from ..server.one_process import serve_in_one_process
 
         server = settings.server
-        serve_in_one_process(app, settings, open_listener(server) if fd is None else inherit(fd, server))
+        serve_in_one_process(app, settings, open_listener(server) if fd is None else inherit(fd, server), admin_fd)
 
 
 def flags(

@@ -68,15 +68,17 @@ def open_listener(server: ServerConfig, count: int = 1) -> Listener:
     return _open_tcp(server, count)
 
 
-def open_admin(config: Config) -> Listener | None:
-    """Listen at the admin address, if there is one.
+def open_admin(config: Config, fd: int | None = None) -> Listener | None:
+    """Listen at the admin address, if there is one; or go on with the socket that a parent process has opened there as
+    ``fd``.
 
     :raises ListenError: it cannot listen there.
     """
     address = admin_address(config.observability.admin)
     if address is None:
         return None
-    listener = open_listener(ServerConfig(host=address[0], port=address[1]))
+    where = ServerConfig(host=address[0], port=address[1])
+    listener = open_listener(where) if fd is None else inherit(fd, where)
     for sock in listener.sockets:
         sock.setblocking(False)
     _log.info("metrics at %s/metrics", listener.address)

@@ -45,12 +45,18 @@ _SIGNALLED = 128
 
 
 def serve_node(
-    load: Callable[[], tuple[App, Config]], config: Config, *, fd: int | None = None, no_reload: str = ""
+    load: Callable[[], tuple[App, Config]],
+    config: Config,
+    *,
+    fd: int | None = None,
+    admin_fd: int | None = None,
+    no_reload: str = "",
 ) -> None:
     """Serve an app until SIGTERM or SIGINT.
 
     ``load`` is called in each scheduler: it gives the app, and the configuration as it is by then. ``config`` is that
-    of the Node. ``fd``: a socket that listens already. ``no_reload``: why SIGHUP brings no reload, for the log.
+    of the Node. ``fd``, ``admin_fd``: sockets that listen already, for the app and the admin address. ``no_reload``:
+    why SIGHUP brings no reload, for the log.
 
     :raises ListenError: it cannot listen there.
     :raises TlsError: the certificate or its key cannot be used.
@@ -68,7 +74,7 @@ def serve_node(
     for sock in listener.sockets:
         sock.setblocking(False)
     try:
-        admin = open_admin(config)
+        admin = open_admin(config, admin_fd)
     except ListenError:
         listener.close()
         raise

@@ -36,14 +36,15 @@ __all__ = ["serve_in_one_process"]
 _log = logging.getLogger("zerver")
 
 
-def serve_in_one_process(app: App, config: Config, listener: Listener) -> None:
-    """Serve ``app`` until SIGTERM or SIGINT, and close ``listener`` at the end.
+def serve_in_one_process(app: App, config: Config, listener: Listener, admin_fd: int | None = None) -> None:
+    """Serve ``app`` until SIGTERM or SIGINT, and close ``listener`` at the end. ``admin_fd``: a socket that listens at
+    the admin address already.
 
     :raises AppError: its lifespan failed.
     """
     admin: Listener | None = None
     try:
-        admin = open_admin(config)
+        admin = open_admin(config, admin_fd)
         app.config = config
         app._server().host = Host(scheduler=0, meters=None if admin is None else Meters(app.site().labels))
         _Uvicorn(app, config, listener, admin).run(sockets=list(listener.sockets))
