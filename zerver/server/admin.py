@@ -36,7 +36,7 @@ __all__ = ["Admin", "Sources", "boot_admin"]
 
 _log = logging.getLogger("zerver")
 
-_GRACE = 1.0  # seconds that what is asked at the end has to be answered
+_GRACE = 0.5  # seconds that what is asked at the end has to be answered
 
 
 class Sources:
