@@ -34,6 +34,16 @@ SLEEP = sql.query("select pg_sleep(3600)")
 SLEEPING = "select count(*) from pg_stat_activity where query like 'select pg_sleep(3600)%' and state = 'active'"
 
 
+@pytest.fixture
+def awake(postgres: PostgresServer) -> None:
+    """Ends what sleeps for tests before this one. A cancel that comes before its statement has begun is lost; when its
+    client has gone, the server goes on with it."""
+    postgres.ask(f"select pg_terminate_backend(pid) {SLEEPING.removeprefix('select count(*)')}")
+
+
+nobody_sleeps = pytest.mark.usefixtures("awake")
+
+
 def run(check: Check, url: str, **options: Any) -> None:
     async def main() -> None:
         store = Store({"default": url}, **options)
@@ -231,6 +241,7 @@ def test_a_parameter_without_a_value_that_only_postgresql_sees_is_a_bug(
     assert "parameter :v has no value" in caplog.text
 
 
+@nobody_sleeps
 def test_a_cancelled_statement_ends_on_the_server_and_its_connection_is_used_again(postgres: PostgresServer) -> None:
     async def check(store: Store) -> None:
         backend = sql.query_one("select pg_backend_pid()", as_=int)
@@ -247,6 +258,7 @@ def test_a_cancelled_statement_ends_on_the_server_and_its_connection_is_used_aga
     run(check, postgres.url, size=1)
 
 
+@nobody_sleeps
 def test_no_more_connections_are_made_than_may_be_and_who_waits_may_leave(postgres: PostgresServer) -> None:
     async def check(store: Store) -> None:
         probes = [Probe(store.effector, SLEEP) for _ in range(5)]
@@ -263,6 +275,7 @@ def test_no_more_connections_are_made_than_may_be_and_who_waits_may_leave(postgr
     run(check, postgres.url + "?application_name=two", size=2)
 
 
+@nobody_sleeps
 def test_closing_cancels_on_the_server_and_leaves_no_connection(postgres: PostgresServer) -> None:
     async def check(store: Store) -> None:
         await store.value(sql.query("select 1"))
@@ -345,6 +358,7 @@ def test_a_backend_that_does_not_answer_a_cancellation_is_given_up(postgres: Pos
     run(check, postgres.url, size=1)
 
 
+@nobody_sleeps
 @pytest.mark.parametrize("idle", [True, False], ids=["idle", "in use"])
 def test_a_connection_that_the_server_ends_is_replaced(postgres: PostgresServer, idle: bool) -> None:
     async def check(store: Store) -> None:
@@ -367,6 +381,7 @@ def test_a_connection_that_the_server_ends_is_replaced(postgres: PostgresServer,
     run(check, postgres.url, size=1)
 
 
+@nobody_sleeps
 def test_a_server_that_is_killed_is_unavailable_until_it_is_back(postgres: PostgresServer) -> None:
     async def check(store: Store) -> None:
         await store.value(sql.execute("create table if not exists lasting (a int)"))
