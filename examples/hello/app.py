@@ -16,7 +16,7 @@ def hello(ctx: CtxView) -> Decision:
 
 @step
 def ask(ctx: CtxView[Never, Motto]) -> Decision:
-    url = "http://127.0.0.1:9000/motto.txt"
+    url = "http://127.0.0.1:9009/motto.txt"
     return Need([http.get(url, into=Motto, timeout=0.5, retry=Retry(2), required=False)], then=answer)
 
 
