@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import http.client
 import json
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from chromium_kit import CHROMIUM, Browser, Page
 from kept_traces import HOSTILE, checkout, fill, row_of, simple
@@ -164,6 +167,30 @@ def test_a_filter_that_means_nothing_is_refused(server: str, query: str, status:
 def test_a_trace_that_is_not_there_is_told_as_such(server: str) -> None:
     status, _, body = ask(server, "api/traces/none")
     assert (status, json.loads(body)["detail"]) == (404, "no such trace is kept, or no longer")
+
+
+def test_a_trace_that_cannot_be_read_is_told_as_such(server: str, store: str) -> None:
+    writer = TraceStore(store, max_bytes=1 << 30, max_age=1e6)
+    writer.write([row_of(simple("later0"))._replace(data=msgspec.msgpack.encode({"version": 9}), route="GET /later")])
+    writer.close()
+    found = [ask(server, "api/traces/later0")]
+    found.append(ask(server, "api/traces/later0/replay", "POST", sec_fetch_site="same-origin"))
+    with closing(sqlite3.connect(store)) as connection, connection:
+        connection.execute("DELETE FROM traces WHERE id = 'later0'")
+    (status, _, body), replayed = found
+    assert (status, json.loads(body)["detail"]) == (422, "the trace is of version 9; this Zerver reads up to 1")
+    status, _, body = replayed
+    assert (status, "is of version 9" in json.loads(body)["problem"]) == (200, True)
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["api/traces?before=1" + "0" * 30, "api/traces?after=-1" + "0" * 30, "api/traces/%ed%a0%80", "api/traces/%ff"],
+)
+def test_what_no_store_can_have_is_not_there(server: str, path: str) -> None:
+    status, _, body = ask(server, path)
+    assert status in (200, 404)
+    assert not json.loads(body).get("traces")
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,8 @@ from typer.testing import CliRunner, Result
 
 from zerver.cli.commands import cli
 from zerver.cli.target import load_app
-from zerver.trace.record import Row, TraceRecord, encode
+from zerver.replay.recording_file import write_recording
+from zerver.trace.record import Row, StepNote, TraceRecord, encode
 from zerver.trace.store import TraceReader, TraceStore
 
 PATIENCE = 60
@@ -153,6 +154,18 @@ def test_which_app_it_is_has_to_be_said_where_it_cannot_be_found(folder: Path) -
     change(folder, "app = App()\n", "app = App()\nother = App()\n")
     result = zerver("r00000")
     assert (result.exit_code, "Give --app MODULE:ATTR" in result.stderr) == (2, True)
+
+
+def test_a_recording_has_nothing_run_that_is_no_app(folder: Path) -> None:
+    (folder / "deploy.py").write_text("from pathlib import Path\n\nPath('deployed').touch()\n")
+    with TraceReader("var/traces.db") as reader:
+        record = reader.get("r00000")
+    assert record is not None
+    steps = (StepNote("load", "/srv/elsewhere/deploy.py:3", ""),)
+    (folder / "foreign.zrec").write_text(write_recording(msgspec.structs.replace(record, steps=steps)))
+    result = zerver("foreign.zrec")
+    assert (result.exit_code, "Give --app MODULE:ATTR" in result.stderr) == (2, True)
+    assert not (folder / "deployed").exists()
 
 
 def test_verbose_shows_what_was_the_same(folder: Path) -> None:

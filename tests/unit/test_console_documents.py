@@ -22,6 +22,7 @@ from zerver.trace.asking import AskError, trace_query
 from zerver.trace.reasons import reasons
 from zerver.trace.record import ErrorNote, RequestNote, ResultNote, Summary
 from zerver.trace.timeline import timeline
+from zerver_runtime.reactor.breaker import BreakerState
 
 MS = 1_000_000
 
@@ -176,6 +177,7 @@ def test_marks_on_the_axis_are_round_and_few(took_ns: int) -> None:
         (b'{"a":', b"application/problem+json", '{"a":', ""),
         (b"x" * 70_000, b"text/plain", "x" * 65_536, "the first 65536 of 70000 characters"),
         ("\u202egnp".encode(), b"text/plain", "\\u202egnp", ""),
+        (b"[" * 2_000 + b"]" * 2_000, b"application/json", "[" * 2_000 + "]" * 2_000, ""),
     ],
 )
 def test_bodies(body: bytes | None, kind: bytes, text: str | None, note: str) -> None:
@@ -287,6 +289,13 @@ def test_targets_are_added_up_over_schedulers() -> None:
     (row,) = tables(snapshot(0, *samples), snapshot(1, *samples))["Targets"].rows
     assert [cell.text for cell in row] == ["http:a", "2 open", "0", "0", "2\u202f000", "4", "6", "0"]
     assert row[1].mood == "bad"
+
+
+@pytest.mark.parametrize(("state", "mood"), [("closed", ""), ("half-open", "warn"), ("open", "bad")])
+def test_each_state_of_a_breaker_is_shown(state: BreakerState, mood: str) -> None:
+    samples = (Sample("zerver_effects_in_flight", ("kv",), 1), Sample("zerver_breakers", ("kv", state), 1))
+    (row,) = tables(snapshot(0, *samples))["Targets"].rows
+    assert (row[1].text, row[1].mood) == (f"1 {state}", mood)
 
 
 def test_a_mailbox_that_fills_stands_out() -> None:

@@ -153,6 +153,11 @@ def test_what_is_exported_or_stored_is_read_too() -> None:
         (b"{", "this is no recording"),
         (json.dumps({"version": VERSION + 1}).encode(), f"of version {VERSION + 1}; this Zerver reads up to {VERSION}"),
         (b'{"version": null}', "of version None"),
+        (b'{"id": {"$text": 5}}', "this is no recording"),
+        (b'{"id": {"$base64": 5}}', "this is no recording"),
+        (b'{"id": {"$msgpack": 1' + b"0" * 30 + b"}}", "this is no recording"),
+        (b'{"id": ' * 9_999, "this is no recording"),
+        (b"\x91" * 9_999, "this is no trace"),
     ],
 )
 def test_what_is_no_recording_is_refused(data: bytes, told: str) -> None:

@@ -241,7 +241,7 @@ def _body(body: bytes | None, headers: tuple[tuple[str, str], ...], size: int | 
         return Body(text=None, note="empty")
     kind = next((value for name, value in headers if name.lower() == "content-type"), "")
     if "json" in kind.lower():
-        with contextlib.suppress(msgspec.DecodeError):
+        with contextlib.suppress(msgspec.DecodeError, RecursionError):
             body = msgspec.json.format(body, indent=2)
     try:
         return _shown(body.decode())

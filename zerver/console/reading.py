@@ -11,7 +11,7 @@ from ..error import ZerverError
 from ..graph import graph_of
 from ..replay import replay
 from ..server.log import printable
-from ..trace.record import TraceRecord
+from ..trace.record import RecordError, TraceRecord
 from ..trace.store import StoreError, TraceQuery, TraceReader
 from .document import TraceDocument, trace_document
 from .listing import RouteCount, TracePage, trace_page
@@ -50,18 +50,22 @@ def read_routes(store: str | None) -> tuple[RouteCount, ...]:
         return ()
 
 
-def read_trace(store: str | None, id: str) -> TraceDocument | None:
-    """The trace of a request, or of the newest one for ``last``; ``None`` where it is not kept."""
-    record = _record(store, id)
+def read_trace(store: str | None, id: str) -> TraceDocument | str | None:
+    """The trace of a request, or of the newest one for ``last``; ``None`` where it is not kept. Text: why what is kept
+    cannot be read; it is of a later version, for one."""
+    try:
+        record = _record(store, id)
+    except RecordError as problem:
+        return str(problem)
     return None if record is None else trace_document(record)
 
 
 def run_replay(store: str | None, id: str, load: Callable[[], App]) -> ReplayView | None:
     """Replay the request of an id with the app that is served; ``None`` where its trace is not kept."""
-    record = _record(store, id)
-    if record is None:
-        return None
     try:
+        record = _record(store, id)
+        if record is None:
+            return None
         return replay_view(replay(load(), record))
     except ZerverError as problem:
         return ReplayView(problem=f"it cannot be replayed here: {problem}")

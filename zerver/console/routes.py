@@ -79,6 +79,8 @@ def console_routes(app: App, sources: AdminSources) -> None:
     async def trace(ctx: CtxView) -> Decision:
         id = ctx.param("id")
         found = await need(call.run(read_trace, store, id))
+        if isinstance(found, str):
+            return Fail(ErrorKind.UNPROCESSABLE, found, key=id)
         return _missing(id) if found is None else _json(found)
 
     async def routes(ctx: CtxView) -> Decision:

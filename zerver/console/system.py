@@ -116,9 +116,9 @@ def _targets(snapshots: Sequence[Snapshot]) -> Table:
 
 
 def _breaker(snapshots: Sequence[Snapshot], target: str) -> Cell:
-    states = {state: _sum(snapshots, "zerver_breakers", target, state) for state in ("open", "half_open", "closed")}
-    shown = [f"{_number(count)} {state.replace('_', '-')}" for state, count in states.items() if count]
-    return Cell(", ".join(shown) or "-", "bad" if states["open"] else "warn" if states["half_open"] else "")
+    states = {state: _sum(snapshots, "zerver_breakers", target, state) for state in ("open", "half-open", "closed")}
+    shown = [f"{_number(count)} {state}" for state, count in states.items() if count]
+    return Cell(", ".join(shown) or "-", "bad" if states["open"] else "warn" if states["half-open"] else "")
 
 
 def _actors(snapshots: Sequence[Snapshot]) -> Table:

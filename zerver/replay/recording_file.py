@@ -43,7 +43,7 @@ def read_recording(data: bytes) -> TraceRecord:
             raise RecordError(f"the recording is of version {version}; this Zerver reads up to {VERSION}")
         # Bytes that have no name are those of an export: texts in base64, which convert() takes too.
         return msgspec.convert(_unnamed(fields), TraceRecord)
-    except (ValueError, TypeError, KeyError, RecursionError, msgspec.MsgspecError) as problem:
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError, msgspec.MsgspecError) as problem:
         raise RecordError(f"this is no recording: {problem}") from None
 
 
@@ -95,7 +95,7 @@ def _unnamed(value: Any) -> Any:
     if len(value) == 1:
         (name,) = value
         if name == "$text":
-            return value[name].encode()
+            return str.encode(value[name])
         if name == "$base64":
             return base64.b64decode(value[name], validate=True)
         if name == "$msgpack":

@@ -91,7 +91,7 @@ class TraceStore:
                 with suppress(sqlite3.Error):
                     connection.execute("ROLLBACK")
                 raise
-        except (sqlite3.Error, OSError) as problem:
+        except (sqlite3.Error, OSError, OverflowError, UnicodeError) as problem:
             self.close()
             raise StoreError(f"trace store {self._path}: {problem}") from problem
 
@@ -183,7 +183,7 @@ class TraceReader:
         try:
             with closing(self._connection.execute(statement, values)) as cursor:
                 return cursor.fetchall()
-        except sqlite3.Error as problem:
+        except (sqlite3.Error, OverflowError, UnicodeError) as problem:  # the latter of what was asked for
             raise StoreError(f"trace store {self._path}: {problem}") from problem
 
 
