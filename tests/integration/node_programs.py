@@ -59,7 +59,7 @@ class Shared:
         struct.pack_into("q", self._memory, at * 8, value)
 
 
-HANDLED, BROKEN, DISORDER, PID, INCARNATION = 0, 100, 200, 300, 400
+HANDLED, BROKEN, DISORDER, PID, INCARNATION, LINKED = 0, 100, 200, 300, 400, 500
 shared = Shared(1000)
 
 
@@ -137,7 +137,7 @@ class Storm(Actor):
                     self.asked += 1
                     number = self.sent
                     reply.notify(lambda reply, number=number: self.answer(reply, number))
-        if self.baseline is None and all(scheduler.whereis(f"sink{slot}") for slot in (1, 2)):
+        if self.baseline is None and all(shared[LINKED + slot] for slot in range(4)):  # the Node keeps no link's ends
             self.baseline = (descriptors("self"), descriptors(os.getppid()))
         self.kill()
         if self.killed < self.kills:
@@ -198,6 +198,11 @@ def storm(kills: int) -> None:
         slot = context.place.scheduler
         shared[PID + slot] = os.getpid()
         shared[INCARNATION + slot] = context.place.incarnation
+        until(
+            context,
+            lambda: sum(peer.link is not None for peer in context.mailman.peers) == 3,
+            lambda: shared.__setitem__(LINKED + slot, 1),
+        )
         with context.scheduler:
             if slot in (1, 2):
                 context.scheduler.spawn(Sink, (slot,), name=f"sink{slot}")
