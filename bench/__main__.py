@@ -9,7 +9,16 @@ import sys
 import bench
 from bench.harness import Benchmark, Figures, run
 
-_NOT_BENCHMARKS = {"__main__", "engine_load", "fanout_apps", "harness", "http_apps", "local_upstream"}
+_NOT_BENCHMARKS = {
+    "__main__",
+    "engine_load",
+    "fanout_apps",
+    "harness",
+    "http_apps",
+    "local_upstream",
+    "served",
+    "sql_apps",
+}
 
 
 def main(names: list[str]) -> int:

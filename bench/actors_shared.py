@@ -6,13 +6,9 @@ for each request. Needs wrk, and redis-server (or valkey-server) for its side.
 
 from __future__ import annotations
 
-import os
-import re
 import shutil
 import socket
-import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -20,14 +16,13 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, ClassVar, Never
 
 from bench.harness import Figure, Figures
-from bench.http import cpu_seconds
+from bench.served import ZERVER, cpu_each, free_port, needs_wrk, serving
 from zerver import App, CtxView, Decision, Done, Need, Slot, actor, cache, step
 from zerver_runtime.actor import Actor, Affinity, behaviour
 
 __all__ = ["BENCHMARK"]
 
 _CONNECTIONS = 16
-_SECONDS = 1
 _ROUNDS = 5
 
 
@@ -127,20 +122,10 @@ def __getattr__(name: str) -> Any:
 
 @contextmanager
 def _serving(app: str, cache_url: str) -> Iterator[tuple[str, int]]:
-    port = _free_port()
-    environment = {
-        **os.environ, "ZERVER_OBSERVABILITY__ACCESS_LOG": "false", "ZERVER_EFFECTS__CACHE": cache_url,
-    }  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
-        environment["ZERVER_TRACE__STORE"] = f"sqlite:///{folder}/traces.db"
-        command = [sys.executable, "-m", "zerver", "serve", f"bench.actors_shared:{app}", "--schedulers", "1"]
-        server = subprocess.Popen([*command, "--port", str(port)], env=environment, stderr=subprocess.DEVNULL)
-        try:
-            _await(port, server)
-            yield f"http://127.0.0.1:{port}", server.pid
-        finally:
-            server.terminate()
-            server.wait()
+        environment = {"ZERVER_TRACE__STORE": f"sqlite:///{folder}/traces.db", "ZERVER_EFFECTS__CACHE": cache_url}
+        with serving(ZERVER, f"bench.actors_shared:{app}", environment, "/nothing") as server:
+            yield server
 
 
 @contextmanager
@@ -150,7 +135,7 @@ def _redis() -> Iterator[tuple[str, int] | None]:
     if program is None:
         yield None
         return
-    port = _free_port()
+    port = free_port()
     with tempfile.TemporaryDirectory() as folder:
         options = ["--bind", "127.0.0.1", "--port", str(port), "--save", "", "--dir", folder]
         server = subprocess.Popen([program, *options], stdout=subprocess.DEVNULL)
@@ -160,13 +145,6 @@ def _redis() -> Iterator[tuple[str, int] | None]:
         finally:
             server.terminate()
             server.wait()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
 
 
 def _await(port: int, server: subprocess.Popen[bytes]) -> None:
@@ -181,19 +159,8 @@ def _await(port: int, server: subprocess.Popen[bytes]) -> None:
             time.sleep(0.02)
 
 
-def _load(url: str, pids: tuple[int, ...]) -> float:
-    """CPU microseconds of these processes, and of all below them, for each request."""
-    began = sum(map(cpu_seconds, pids))
-    wrk = ["wrk", "-t1", f"-c{_CONNECTIONS}", f"-d{_SECONDS}", url]
-    told = subprocess.run(wrk, capture_output=True, text=True, check=True).stdout
-    if "Non-2xx" in told or "Socket errors" in told:
-        raise RuntimeError(told)
-    return (sum(map(cpu_seconds, pids)) - began) / int(re.findall(r"(\d+) requests in", told)[0]) * 1e6
-
-
 def _measure() -> list[Figure]:
-    if shutil.which("wrk") is None:
-        raise SystemExit("bench actors_shared: wrk is not installed (Debian: apt-get install wrk)")
+    needs_wrk("actors_shared")
     with ExitStack() as stack:
         url, pid = stack.enter_context(_serving("app", "memory://"))
         own, own_pid = stack.enter_context(_serving("own_app", "memory://"))
@@ -208,11 +175,7 @@ def _measure() -> list[Figure]:
             sides["cache.get, Redis"] = (f"{other}/get", (other_pid, redis[1]))
         sides["actor.ask, in the same process"] = (f"{url}/near", (pid,))
         sides["actor.ask, in another process"] = (f"{url}/far", (pid,))
-        micros: dict[str, list[float]] = {name: [] for name in sides}
-        for turn in range(_ROUNDS + 1):
-            for name in list(sides) if turn % 2 else list(sides)[::-1]:
-                micros[name].append(_load(*sides[name]))
-    medians = {name: statistics.median(values[1:]) for name, values in micros.items()}  # the first round warmed up
+        medians = cpu_each(sides, connections=_CONNECTIONS, rounds=_ROUNDS)
     none = medians.pop("no effect")
     return [
         Figure("a request with a Need of none", none, "us"),

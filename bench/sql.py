@@ -13,7 +13,6 @@ import sqlite3
 import statistics
 import sys
 import tempfile
-import threading
 import time
 import types
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -29,6 +28,8 @@ import msgspec
 
 from bench.engine_load import on_a_loop
 from bench.harness import Figure, Figures
+from bench.served import UVICORN, ZERVER, cpu_each, needs_wrk, serving
+from bench.sql_apps import CONNECTIONS, NAMED, NUMBERED, READERS, Sqlite
 from zerver import App, CtxView, Decision, Done, Effect, Need, Slot, sql
 from zerver.config import Config, load
 from zerver.effects.sql import SqlResult
@@ -49,13 +50,9 @@ _ROUNDS = 7
 _AT_ONCE = 16
 _ROWS = 1000
 _COUNTS = (1, 5, 20)
-_CONNECTIONS = 10
-_READERS = 4
 _TIMEOUT = 5.0  # seconds; the machine's other load must not fail a request
 _SCHEMA = "create table item (id integer primary key, name text not null, price integer not null)"
-_READ = "select id, name, price from item where id = :id"
 _WRITE = "update item set price = price + :by where id = :id"
-_NUMBERED_READ = "select id, name, price from item where id = $1"
 _NUMBERED_WRITE = "update item set price = price + $1 where id = $2"
 
 _Work = Callable[[int], Awaitable[None]]
@@ -113,7 +110,7 @@ def _through_engine(service: Service, db: str) -> dict[str, _Work]:
     def reads(ctx: CtxView[Any, Any], slots: Sequence[Any]) -> list[Effect[Any]]:
         first = ctx.params["id"]
         return [
-            sql.query_one(_READ, {"id": (first + k) % _ROWS}, db=db, into=slot, timeout=_TIMEOUT)
+            sql.query_one(NAMED, {"id": (first + k) % _ROWS}, db=db, into=slot, timeout=_TIMEOUT)
             for k, slot in enumerate(slots)
         ]
 
@@ -143,34 +140,15 @@ def _tasks(handler: Callable[[int], Awaitable[bytes]]) -> _Work:
     return _chains(lambda number: loop.create_task(timed(number)))
 
 
-class _Sqlite:
-    """A connection for each thread, as the effector has them: one that writes, and some that read."""
+class _Sqlite(Sqlite):
+    """And one connection that writes."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._local = threading.local()
-        self._readers = ThreadPoolExecutor(_READERS)
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
         self._writer = ThreadPoolExecutor(1)
 
-    def _connection(self) -> sqlite3.Connection:
-        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
-        if connection is None:
-            connection = self._local.connection = sqlite3.connect(self._path, isolation_level=None)
-            for pragma in ("synchronous=NORMAL", "foreign_keys=ON", "journal_mode=WAL"):
-                connection.execute(f"PRAGMA {pragma}")
-        return connection
-
-    def _read(self, first: int, n: int) -> list[dict[str, Any]]:
-        connection = self._connection()
-        found = []
-        for k in range(n):
-            cursor = connection.execute(_READ, {"id": (first + k) % _ROWS})
-            columns = [one[0] for one in cursor.description]
-            found.append(dict(zip(columns, cursor.fetchone(), strict=True)))
-        return found
-
     def _write(self, first: int, n: int) -> list[dict[str, Any]]:
-        connection = self._connection()
+        connection = self.connection()
         connection.execute("BEGIN IMMEDIATE")
         try:
             counts = [connection.execute(_WRITE, {"by": 1, "id": (first + k) % _ROWS}).rowcount for k in range(n)]
@@ -189,17 +167,17 @@ class _Sqlite:
 
             return _tasks(handler)
 
-        reads = {f"{n} to read": side(self._readers, self._read, n) for n in _COUNTS}
+        reads = {f"{n} to read": side(self.pool, self.read, n) for n in _COUNTS}
         return reads | {f"{n} to update": side(self._writer, self._write, n) for n in _COUNTS}
 
     def close(self) -> None:
-        self._readers.shutdown()
+        self.pool.shutdown()
         self._writer.shutdown()
 
 
 def _asyncpg(pool: Any) -> dict[str, _Work]:
     async def row(key: int) -> dict[str, Any]:
-        return dict(await pool.fetchrow(_NUMBERED_READ, key))
+        return dict(await pool.fetchrow(NUMBERED, key))
 
     def reads(n: int) -> _Work:
         async def handler(number: int) -> bytes:
@@ -241,7 +219,7 @@ async def _measured(engine: dict[str, _Work], hand: dict[str, _Work]) -> dict[st
 async def _on_sqlite(folder: Path, config: Config) -> dict[str, tuple[float, float]]:
     loop = asyncio.get_running_loop()
     service = Service(App().site(), config, loop, tail_recorder(config, loop, Host()))
-    by_hand = _Sqlite(folder / "bench.db")
+    by_hand = _Sqlite(f"{folder}/bench.db")
     try:
         await service.ready()
         return await _measured(_through_engine(service, "default"), by_hand.sides())
@@ -253,7 +231,7 @@ async def _on_sqlite(folder: Path, config: Config) -> dict[str, tuple[float, flo
 async def _on_postgres(config: Config, url: str) -> dict[str, tuple[float, float]]:
     loop = asyncio.get_running_loop()
     service = Service(App().site(), config, loop, tail_recorder(config, loop, Host()))
-    async with asyncpg.create_pool(url, min_size=_CONNECTIONS, max_size=_CONNECTIONS) as pool:
+    async with asyncpg.create_pool(url, min_size=CONNECTIONS, max_size=CONNECTIONS) as pool:
         await pool.execute(_SCHEMA)
         await pool.executemany("insert into item values ($1, $2, $3)", list(_rows()))
         try:
@@ -277,6 +255,28 @@ def _server() -> Iterator[str]:
         server.close()
 
 
+def _served(folder: Path, url: str) -> Iterator[Figure]:
+    """The same with an HTTP front end on both sides."""
+    given = {
+        "BENCH_SQLITE": f"{folder}/bench.db", "ZERVER_EFFECTS__DATABASES__DEFAULT": f"sqlite:///{folder}/bench.db",
+        "BENCH_POSTGRES": url, "ZERVER_EFFECTS__DATABASES__POSTGRES": url,
+        "ZERVER_TRACE__STORE": f"sqlite:///{folder}/served.db",
+    }  # fmt: skip
+    with (
+        serving(UVICORN, "bench.sql_apps:starlette_app", given, "/default/1/1") as hand,
+        serving(ZERVER, "bench.sql_apps:zerver_app", given, "/default/1/1") as engine,
+    ):
+        for database, name in (("default", "SQLite"), ("postgres", "PostgreSQL")):
+            for count in (1, 5):
+                path = f"/{database}/{count}/7"
+                sides = {"by hand": (hand[0] + path, (hand[1],)), "engine": (engine[0] + path, (engine[1],))}
+                each = cpu_each(sides, connections=_AT_ONCE, rounds=5)
+                what = f"{name}, {count} to read, served"
+                yield Figure(f"{what}: zerver serve", each["engine"], "us")
+                yield Figure(f"{what}: by hand on Starlette and uvicorn", each["by hand"], "us")
+                yield Figure(f"{what}: ratio", each["engine"] / each["by hand"], "x", "at most 1.25")
+
+
 def _figures(database: str, found: dict[str, tuple[float, float]]) -> Iterator[Figure]:
     for name, (engine, hand) in found.items():
         yield Figure(f"{database}, {name}: engine", engine, "us")
@@ -285,6 +285,7 @@ def _figures(database: str, found: dict[str, tuple[float, float]]) -> Iterator[F
 
 
 def _measure() -> list[Figure]:
+    needs_wrk("sql")
     with tempfile.TemporaryDirectory() as name, _server() as url:
         folder = Path(name)
         with sqlite3.connect(folder / "bench.db") as connection:
@@ -293,19 +294,20 @@ def _measure() -> list[Figure]:
         connection.close()
         effects = {
             "databases": {"default": f"sqlite:///{folder}/bench.db", "postgres": url},
-            "postgres": {"size": _CONNECTIONS},
-            "sqlite": {"readers": _READERS},
+            "postgres": {"size": CONNECTIONS},
+            "sqlite": {"readers": READERS},
         }
         config = load({"effects": effects, "trace": {"store": f"sqlite:///{folder}/trace.db"}}, {}, {})
         sqlite = on_a_loop(lambda: _on_sqlite(folder, config))
         postgres = on_a_loop(lambda: _on_postgres(config, url))
-    return [*_figures("SQLite", sqlite), *_figures("PostgreSQL", postgres)]
+        served = list(_served(folder, url))
+    return [*served, *_figures("SQLite", sqlite), *_figures("PostgreSQL", postgres)]
 
 
 BENCHMARK = Figures(
     name="sql",
     question="What does a request cost that asks SQL and answers with what it found, through the engine and by hand? "
     f"{_AT_ONCE} requests at once; the queries of a request in parallel, its updates in one transaction; "
-    "CPU time of the process, traces included.",
+    "CPU time, traces included; served through HTTP, and the rest straight into the engine and into a task.",
     measure=_measure,
 )
