@@ -74,6 +74,21 @@ def test_what_has_no_form_is_refused(value: Any) -> None:
         pack(value)
 
 
+@pytest.mark.parametrize(
+    ("code", "data"),
+    [
+        (2, b"\x01"),
+        (3, b"\x91\x91\x01"),
+        (5, b"\x91\x92\x90\x01"),
+        (6, b"x"),
+        (11, b"\x93\xce\xff\xff\xff\xff\x00\x00"),
+    ],
+)
+def test_what_is_no_value_is_refused(code: int, data: bytes) -> None:
+    with pytest.raises(ValueError, match=rf"extension type {code} has no such value"):
+        unpack(msgspec.msgpack.encode(msgspec.msgpack.Ext(code, data)))
+
+
 def test_a_snapshot_is_of_what_can_change() -> None:
     when = datetime(2030, 1, 1)
     assert [snapshot(one) for one in (None, 1, "a", b"b", when)] == [None, 1, "a", b"b", when]
@@ -156,6 +171,11 @@ def test_what_is_exported_or_stored_is_read_too() -> None:
         (b'{"id": {"$text": 5}}', "this is no recording"),
         (b'{"id": {"$base64": 5}}', "this is no recording"),
         (b'{"id": {"$msgpack": 1' + b"0" * 30 + b"}}", "this is no recording"),
+        (
+            write_recording(FULL).replace('"started_ns": 1', '"started_ns": 1' + "0" * 400).encode(),
+            "this is no recording",
+        ),
+        (write_recording(FULL).replace('"id": "r1"', '"id": "\\ud800"').encode(), "this is no recording"),
         (b'{"id": ' * 9_999, "this is no recording"),
         (b"\x91" * 9_999, "this is no trace"),
     ],

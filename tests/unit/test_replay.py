@@ -46,7 +46,7 @@ from zerver.signals import StartEffect
 from zerver.step import compile_step
 from zerver.trace.events import EventKind
 from zerver.trace.observe import EffectObserver
-from zerver.trace.record import ResponseNote, TraceRecord, decode, encode
+from zerver.trace.record import ErrorNote, ResponseNote, ResultNote, TraceRecord, decode, encode
 from zerver.trace.recording import Recording
 from zerver.trace.redaction import Redaction
 from zerver_runtime.outcome import Failure
@@ -121,6 +121,25 @@ def replayed(*steps: Any, request: Request | None = None, gives: tuple[Any, ...]
 def told(report: Replay) -> tuple[str, str, str]:
     limit = report.limit
     return (report.outcome, "" if limit is None else limit.step, "" if limit is None else limit.why)
+
+
+def test_a_recording_of_somebody_else_raises_nothing() -> None:
+    def asks(ctx: CtxView) -> Decision:
+        return Need([kv.get("k")])
+
+    def ends(ctx: CtxView) -> Decision:
+        return Done.text("ended")
+
+    app = app_of(asks, ends)
+    record = recorded(app, None, None)
+    for index in (-2, 1, 2**63 - 1):
+        events = tuple([
+            one._replace(effect=index) if one.kind is EventKind.ContinuationEnqueued else one for one in record.events
+        ])  # fmt: skip
+        report = replay(app, msgspec.structs.replace(record, events=events))
+        assert report.outcome == "partial"
+    failed = ResultNote(1, 0, error=ErrorNote("TIMEOUT"), detail=b"\xc1")
+    assert replay(app, msgspec.structs.replace(record, results=(failed,))).outcome == "diverged"
 
 
 # What is redacted

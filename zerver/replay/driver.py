@@ -280,6 +280,8 @@ class _Driver:
         settled = left.settled.get(pending.id)
         if settled:
             index = settled.popleft()
+            if not 0 <= index < len(pending.need.effects):
+                self._ledger.limit(f"the recording tells of effect {index}, which its Need does not have")
             outcome = self._outcome(pending, index)
             if pending.id in left.joined:
                 self._look_at_the_clock()

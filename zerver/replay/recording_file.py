@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from ..trace.record import VERSION, RecordError, TraceRecord, decode
+from ..trace.record import VERSION, RecordError, TraceRecord, decode, encode
 
 __all__ = ["SUFFIX", "read_recording", "write_recording"]
 
@@ -42,7 +42,8 @@ def read_recording(data: bytes) -> TraceRecord:
         if not isinstance(version, int) or version > VERSION:
             raise RecordError(f"the recording is of version {version}; this Zerver reads up to {VERSION}")
         # Bytes that have no name are those of an export: texts in base64, which convert() takes too.
-        return msgspec.convert(_unnamed(fields), TraceRecord)
+        # And only what a store could have: JSON has larger numbers, and texts that are none.
+        return decode(encode(msgspec.convert(_unnamed(fields), TraceRecord)))
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError, msgspec.MsgspecError) as problem:
         raise RecordError(f"this is no recording: {problem}") from None
 

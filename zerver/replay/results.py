@@ -35,7 +35,10 @@ def outcome_of(effect: Effect[Any], note: ResultNote, now: float) -> Outcome:
     if note.raw is None:
         if note.error is None:
             return Success(NotRecorded(f"what {effect.label} gave is not in the recording: {note.missing}"))
-        detail = unpack(note.detail) if note.detail else None
+        try:
+            detail = unpack(note.detail) if note.detail else None
+        except (msgspec.MsgspecError, *UNENCODABLE):  # nothing of ours wrote it
+            detail = None
         return Failure(error_of(note.error, detail))
     try:
         raw = unpack(note.raw, _form(effect))

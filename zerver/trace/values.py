@@ -153,10 +153,13 @@ def _nested(code: int, items: list[Any]) -> msgspec.msgpack.Ext:
 
 
 def _extension(code: int, data: memoryview) -> Any:
-    if code in _OF_ITEMS:
-        return _OF_ITEMS[code](_any.decode(data))
-    if code in _OF_TEXT:
-        return _OF_TEXT[code](str(data, "utf-8"))
+    try:
+        if code in _OF_ITEMS:
+            return _OF_ITEMS[code](_any.decode(data))
+        if code in _OF_TEXT:
+            return _OF_TEXT[code](str(data, "utf-8"))
+    except (ArithmeticError, TypeError) as problem:
+        raise ValueError(f"extension type {code} has no such value: {problem}") from None
     raise ValueError(f"extension type {code} is not one of ours")
 
 
