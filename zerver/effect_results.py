@@ -28,7 +28,7 @@ from .lax import options
 __all__ = ["interpret"]
 
 Body: TypeAlias = Literal["answer", "bytes", "text", "json"]
-Row: TypeAlias = Literal["record", "tuple", "column"]
+Row: TypeAlias = Literal["record", "any record", "tuple", "column"]
 
 P = TypeVar("P")
 
@@ -41,6 +41,8 @@ _RECORDS = (
     inspect.TypedDictType,
 )
 _TUPLES = (inspect.ListType, inspect.NamedTupleType, inspect.TupleType, inspect.VarTupleType)
+_ANY_RECORD = inspect.DictType(inspect.StrType(), inspect.AnyType())
+_ANY_RECORDS = inspect.ListType(_ANY_RECORD)
 
 _BUILT_IN = frozenset({"http", "sql", "kv", "cache", "file", "timer", "call", "compute", "actor"})
 _MAY_PASS = frozenset({429, 502, 503, 504})
@@ -198,15 +200,16 @@ def _rows(effect: Effect[Any], raw: SqlRows) -> Outcome:
     if effect.op == "query":
         shape: Row = "record" if wanted is None else _plan(_item_shape, wanted)
         rows = [_shaped(shape, raw.columns, row) for row in raw.rows]
-        return Success(rows if wanted is None else convert(rows, wanted, lax=True))
+        return Success(rows if wanted is None or shape == "any record" else convert(rows, wanted, lax=True))
     if not raw.rows:
         return Failure(Error(ErrorKind.NOT_FOUND, f"{effect.label}: there is no such row"))
-    row = _shaped("record" if wanted is None else _plan(_shape, wanted), raw.columns, raw.rows[0])
-    return Success(row if wanted is None else convert(row, wanted, lax=True))
+    one: Row = "any record" if wanted is None else _plan(_shape, wanted)
+    row = _shaped(one, raw.columns, raw.rows[0])
+    return Success(row if one == "any record" else convert(row, wanted, lax=True))
 
 
 def _shaped(shape: Row, columns: Sequence[str], row: tuple[Any, ...]) -> Any:
-    if shape == "record":
+    if shape in ("record", "any record"):
         return dict(zip(columns, row, strict=True))
     if shape == "tuple":
         return row
@@ -226,12 +229,15 @@ def _item_shape(wanted: Any) -> Row:
         if isinstance(node, inspect.AnyType):
             return "record"
         if isinstance(node, (inspect.ListType, inspect.SetType, inspect.FrozenSetType, inspect.VarTupleType)):
-            return _shape_of(options(node.item_type))
+            shape = _shape_of(options(node.item_type))
+            return "record" if shape == "any record" and node != _ANY_RECORDS else shape
     raise DefinitionError(f"its value is a list of rows: use list[...], not {wanted!r}, or sql.query_one for one row")
 
 
 def _shape_of(nodes: Iterable[inspect.Type]) -> Row:
     for node in nodes:
+        if node == _ANY_RECORD:
+            return "any record"  # as a row is: there is nothing to decode
         if isinstance(node, _RECORDS):
             return "tuple" if isinstance(node, inspect.StructType) and node.array_like else "record"
         if isinstance(node, _TUPLES):

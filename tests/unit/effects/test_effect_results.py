@@ -297,6 +297,19 @@ def test_other_collections_of_rows_are_taken() -> None:
     raw = rows((1,), (2,), (2,))
     assert value(sql.query("select 1", as_=set[int]), raw) == {1, 2}
     assert value(sql.query("select 1", as_=tuple[int, ...]), raw) == (1, 2, 2)
+    assert value(sql.query("select 1", as_=tuple[dict[str, Any], ...]), raw) == ({"a": 1}, {"a": 2}, {"a": 2})
+
+
+@pytest.mark.parametrize(
+    ("make", "type_"),
+    [
+        (sql.query_one, Annotated[dict[str, Any], msgspec.Meta(max_length=1)]),
+        (sql.query, list[Annotated[dict[str, Any], msgspec.Meta(max_length=1)]]),
+        (sql.query, Annotated[list[dict[str, Any]], msgspec.Meta(min_length=2)]),
+    ],
+)
+def test_bounds_hold_for_rows_of_anything_too(make: Any, type_: Any) -> None:
+    assert isinstance(interpret(make("select 1", as_=type_), rows((1, 2)), lambda: 0.0), Failure)
 
 
 @pytest.mark.parametrize("type_", [Todo, Todo | None, int, None, dict[str, Any]])
