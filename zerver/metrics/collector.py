@@ -67,13 +67,18 @@ class Collector:
 
     async def _look_now_and_then(self) -> None:
         while True:
-            await self.snapshots()
+            try:
+                await self.snapshots()
+            except Exception as problem:  # its own bug; the next look may do better
+                self._tell(problem)
             await asyncio.sleep(_EVERY)
 
     async def _ask(self) -> list[Snapshot]:
         others = self._others()
         # Somebody may have collected before, in a process that is gone or is about to.
         self._met &= others.keys()
+        for key in self._asked.keys() - others.keys():
+            del self._asked[key]
         unmet = {key: ref for key, ref in others.items() if key not in self._met}
         if unmet and not self._totals.retained.gone:
             kept: dict[Key, Kept] = await self._answers(unmet, lambda ref: ref.kept())
@@ -101,8 +106,6 @@ class Collector:
     async def _answers(self, refs: dict[Key, Any], ask: Callable[[Any], Reply[Any]]) -> dict[Key, Any]:
         """Of each that answers in time. One that has not answered before is not asked again, but waited for."""
         loop = asyncio.get_running_loop()
-        for key in self._asked.keys() - refs.keys():
-            del self._asked[key]
         waiting = dict(self._asked)
         for key, ref in refs.items():
             if key not in waiting:
@@ -126,10 +129,10 @@ class Collector:
                     found[key] = reply.result()
         return found
 
-    def _tell(self, problem: ActorError) -> None:
+    def _tell(self, problem: Exception) -> None:
         if not isinstance(problem, ActorDead) and not self._said:
             self._said = True
-            _log.error("a scheduler cannot say what it counts; others will not be told of", exc_info=problem)
+            _log.error("metrics of a scheduler cannot be had; others will not be told of", exc_info=problem)
 
     def _have_kept(self, refs: dict[Key, Any]) -> None:
         """Have the others keep what this one has retained, in case that its process dies."""
