@@ -22,6 +22,7 @@ from .codec import Undecodable, collects, convert, decode_json, quoted
 from .error import DefinitionError, Error, ErrorKind
 from .multipart import Malformed, parse_multipart, parse_options
 from .request import Request
+from .trace.redaction import Redaction
 
 __all__ = [
     "MISSING",
@@ -44,6 +45,8 @@ MISSING: Final[Any] = type("MISSING", (), {"__repr__": lambda self: "MISSING"})(
 """The default of a value that is required."""
 
 _FIELDS: Final = 1000  # more fields than this in a query or form is an attack, not a form
+
+_secrets: Final = Redaction()
 
 _NOUN: Final = {"query": "query parameter", "path": "path parameter", "header": "header", "form": "form field"}
 
@@ -372,7 +375,9 @@ def _convert(place: str, name: str, given: str | list[str], type: Any) -> Any:
     try:
         return convert(given, type, lax=True)
     except Undecodable as problem:
-        _refuse_field(place, name, f": {problem.what}")
+        # The message goes to the client, to logs and to traces: a secret is in none of them.
+        what = problem.what.partition(", got ")[0] if _secrets.secret(name) else problem.what
+        _refuse_field(place, name, f": {what}")
 
 
 def _refuse_field(place: str, name: str, what: str) -> NoReturn:

@@ -17,6 +17,7 @@ from front_kit import Front, Records, front, request, until
 from zerver import App, CtxView, Decision, Done, Need, timer
 from zerver.server.access_log import AccessLog
 from zerver.server.log import LineFormatter
+from zerver.trace.redaction import Redaction
 from zerver.wire import Head
 
 app = App()
@@ -174,6 +175,24 @@ def test_lines_are_written_later_and_some_at_a_time() -> None:
             sizes.append(len(logged(records)) - before)
         assert sum(sizes) == 2500
         assert max(sizes) <= 1000
+
+
+@pytest.mark.parametrize(
+    ("target", "told"),
+    [
+        (b"/a?x=1&token=p455", "/a?x=1&token=[redacted]"),
+        (b"/a?%74oken=p455&user[password]=p455", "/a?%74oken=[redacted]&user[password]=[redacted]"),
+        (b"/a?sig=p455?token=p455", "/a?sig=[redacted]"),
+        (b"/a?", "/a?"),
+        (b"/a?x=%zz&\xff", "/a?x=%zz&\xff"),
+    ],
+)
+def test_values_of_secret_parameters_are_not_written(target: bytes, told: str) -> None:
+    log = AccessLog(Timers().call_later, lambda: 0, Redaction(["sig"]))
+    with Records("zerver.access") as records:
+        log.add("c", Head("GET", target, "/a", b"", (), "1.1", True), "1", 200, 5, 0)
+        log.close()
+    assert f" target={told} status=200 " in logged(records)[0]
 
 
 def test_lines_that_cannot_be_written_in_time_are_counted() -> None:

@@ -344,6 +344,15 @@ def test_headers_are_read_by_name_in_any_case() -> None:
     assert read_header(request, "x-none", int, 7) == 7
 
 
+def test_a_secret_is_not_repeated_in_what_is_wrong_with_it() -> None:
+    assert refused(lambda: read_header(post(x_api_key="s455"), "X-Api-Key", int)) == Error(
+        ErrorKind.UNPROCESSABLE, "The header 'x-api-key': Expected `int`", "header.x-api-key"
+    )
+    assert refused(lambda: read_query({"token": ["s455"]}, "token", Literal["a"])).what == (
+        "The query parameter 'token': Expected one of 'a'"
+    )
+
+
 def test_repeated_headers_are_one_list() -> None:
     request = Request("GET", "/", headers=((b"x-a", b"1"), (b"x-b", b"9"), (b"x-a", b"2")))
     assert read_header(request, "X-A") == "1, 2"

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol
 
 from zerver_runtime.reactor.effector import CallLater, Handle
 
+from ..trace.redaction import Redaction
 from .log import Lines, printable
 
 __all__ = ["AccessLog", "AnswerLog", "Asked"]
@@ -33,13 +34,20 @@ class Asked(Protocol):
 
 
 class AccessLog:
-    """Collects what was answered, and writes it in batches: one line of ``name=value`` each, with controls escaped. A
-    batch is one record, since a record of its own costs each line more than its request.
+    """Collects what was answered, and writes it in batches: one line of ``name=value`` each, with controls escaped, and
+    without the values of secret parameters. A batch is one record, since a record of its own costs each line more
+    than its request.
 
     ``clock``: monotonic, nanoseconds.
     """
 
-    def __init__(self, call_later: CallLater, clock: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        call_later: CallLater,
+        clock: Callable[[], int],
+        redaction: Redaction = Redaction(),  # noqa: B008  # it has no state
+    ) -> None:
+        self._redaction = redaction
         self._call_later = call_later
         self._clock = clock
         self._lines: deque[tuple[str, Asked | None, str, int, int, int]] = deque()
@@ -76,7 +84,7 @@ class AccessLog:
         if not _log.isEnabledFor(logging.INFO):
             waiting.clear()
         if waiting:
-            _log.info(Lines([_line(*waiting.popleft()) for _ in range(min(most, len(waiting)))]))
+            _log.info(Lines([_line(self._redaction, *waiting.popleft()) for _ in range(min(most, len(waiting)))]))
         if self.dropped:
             _log.warning("%d lines of the access log were dropped", self.dropped)
             self.dropped = 0
@@ -123,8 +131,14 @@ class AnswerLog:
             self._log.add(client[0] if client else "", head, self._id, self._status, self._size, self._started_ns)
 
 
-def _line(client: str, head: Asked | None, request_id: str, status: int, size: int, took_ns: int) -> str:
-    method, target = ("-", "-") if head is None else (head.method, printable(head.target.decode("latin-1")))
+def _line(
+    redaction: Redaction, client: str, head: Asked | None, request_id: str, status: int, size: int, took_ns: int
+) -> str:
+    method = target = "-"
+    if head is not None:
+        path, mark, query = head.target.partition(b"?")
+        method = head.method
+        target = printable((path + mark + (query and redaction.query(query, []))).decode("latin-1"))
     if method == "HEAD" or status in _WITHOUT_BODY:
         size = 0
     return (

@@ -18,6 +18,7 @@ from ..config import Config
 from ..metrics.collector import Collector
 from ..metrics.meters import Meters
 from ..metrics.snapshot import Snapshot
+from ..trace.redaction import Redaction
 from .access_log import AccessLog
 from .lifespan import AppLifespan
 from .listener import Listener, open_admin
@@ -81,7 +82,8 @@ class _Uvicorn(uvicorn.Server):
         """Start the app, then accept. A signal meanwhile ends the start."""
         if self._access_log:
             call_later = asyncio.get_running_loop().call_later
-            self._app._server().access_log = AccessLog(call_later, time.monotonic_ns)
+            redaction = Redaction(self._config.trace.redact)
+            self._app._server().access_log = AccessLog(call_later, time.monotonic_ns, redaction)
         starting = asyncio.ensure_future(self._lifespan.start())
         while not starting.done() and not self.should_exit:
             await asyncio.wait((starting,), timeout=0.1)  # signals only set should_exit

@@ -21,6 +21,7 @@ from ..metrics.meters import Meters
 from ..metrics.snapshot import Snapshot
 from ..trace.export_actor import EXPORTER, ActorSink
 from ..trace.recorder import TailRecorder
+from ..trace.redaction import Redaction
 from .access_log import AccessLog
 from .assembly import http_limits
 from .client_address import ClientAddress
@@ -95,7 +96,9 @@ class _Serving:
         if shares_cache:
             await self._cache_is_there()
         await self._lifespan.start()
-        access_log = AccessLog(timers.call_later, time.monotonic_ns) if config.observability.access_log else None
+        access_log = None
+        if config.observability.access_log:
+            access_log = AccessLog(timers.call_later, time.monotonic_ns, Redaction(config.trace.redact))
         self._http = http = HttpServer(
             asgi.service,
             asgi.mounted,
