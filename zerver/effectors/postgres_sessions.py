@@ -133,7 +133,7 @@ class PostgresSessions:
             session = Session(await self._connect())
         except Exception as problem:
             self._connecting.discard(task)
-            _log.info("PostgreSQL: no connection (%s)", type(problem).__name__, exc_info=problem)
+            _log.info("PostgreSQL: no connection: %s: %s", type(problem).__name__, problem)
             # Where others are in use, they come back; where not, nobody needs to wait.
             if not self._live and not self._connecting:
                 self._refuse(problem)

@@ -115,7 +115,7 @@ class RedisCommands:
                 # What waits is nobody's while this takes: it may leave, and other connections may take it.
                 await self._connected(connection)
             except Exception as problem:
-                _log.info("%s: no connection (%s)", self._setting, type(problem).__name__, exc_info=problem)
+                _log.info("%s: no connection: %s: %s", self._setting, type(problem).__name__, problem)
                 failed, self._waiting = self._waiting, deque()
                 for attempt in failed:
                     attempt.settle(self._failure(attempt.effect, problem))
