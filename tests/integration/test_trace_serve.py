@@ -210,3 +210,21 @@ def test_tail_shows_traces_as_they_are_kept(folder: Path, zerver: Start) -> None
         found += line
     tail.signal(signal.SIGINT)
     assert tail.ended() == 0
+
+
+@pytest.mark.parametrize(
+    ("sample", "whys"), [({}, ["sampled", "error"]), ({"ZERVER_TRACE__SAMPLE": "1000"}, ["error"])]
+)
+def test_dev_keeps_every_request_unless_told_of_how_many(
+    folder: Path, zerver: Start, engine: str, sample: dict[str, str], whys: list[str]
+) -> None:
+    server = zerver(
+        "dev", "app:app", "--port", "0", "--engine", engine, env={"ZERVER_OBSERVABILITY__ADMIN": "off", **sample}
+    )
+    port = server.port()
+    assert ask(port, "/")[0] == 200
+    assert ask(port, "/boom")[0] == 500
+    wait_for(lambda: "error" in [one.why for one in kept(folder)])
+    server.signal(signal.SIGTERM)
+    assert server.ended() == 0
+    assert sorted((one.why for one in kept(folder)), reverse=True) == whys

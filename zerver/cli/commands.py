@@ -96,8 +96,9 @@ def dev(
     """Serve an app, and reload it when a file changes.
 
     Watches the .py files and config.json below the current folder. Turns ZERVER_DEBUG on unless it is set, so that
-    answers show what went wrong; and serves the admin address, on port 9180 or another that is free, unless
-    observability.admin says where, or off. The console there is opened in a browser, where there is one.
+    answers show what went wrong; keeps the trace of each request, unless trace.sample says of how many; and serves the
+    admin address, on port 9180 or another that is free, unless observability.admin says where, or off. The console
+    there is opened in a browser, where there is one.
     """
     from .browse import open_when_up
     from .reload import admin_for_development, snapshot, supervise
@@ -114,6 +115,8 @@ def dev(
     with readable_errors():
         overrides = flags(host, port, uds, schedulers, engine)
         settings = configured(config, overrides)
+        if settings.trace.sample == 0:
+            os.environ["ZERVER_TRACE__SAMPLE"] = "1"
         admin = None
         if settings.observability.admin is None:
             admin = admin_for_development()

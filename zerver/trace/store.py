@@ -123,7 +123,10 @@ class TraceReader:
     def __init__(self, path: str) -> None:
         self._path = path
         if not os.path.exists(path):
-            raise StoreError(f"trace store {path}: it is not there; no trace has been kept yet, or not here")
+            raise StoreError(
+                f"trace store {path}: it is not there. No trace has been kept yet, or the server has another folder. "
+                "Kept are requests that fail or are slow, and what trace.sample and trace.trusted add"
+            )
         try:
             self._connection = sqlite3.connect(path, isolation_level=None, timeout=5.0, check_same_thread=False)
             self._connection.execute("PRAGMA query_only = ON")
