@@ -147,7 +147,7 @@ def test_what_a_callback_raises_goes_to_the_loops_handler_and_stops_no_other(loo
     called: list[str] = []
     timers.call_later(0.01, broken)
     timers.call_later(0.01, called.append, "other")
-    timers.call_later(0.03, loop.stop)
+    timers.call_later(0.03, loop.loop.call_soon, loop.stop)  # what was raised comes first, also when all are due
     loop.run_forever()
     assert called == ["other"]
     assert loop.problems == [problem]
