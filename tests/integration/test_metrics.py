@@ -386,4 +386,4 @@ def test_an_admin_address_that_is_taken_is_an_error_before_anything_starts(serve
         "serve", "app:app", "--port", "0", env={"ZERVER_OBSERVABILITY__ADMIN": f"127.0.0.1:{server.admin}"}
     )
     assert process.ended() == 1
-    assert f"port {server.admin} of 127.0.0.1 is in use" in process.errors
+    assert f"observability.admin: port {server.admin} of 127.0.0.1 is in use" in process.errors

@@ -13,7 +13,7 @@ from interpreter_driver import failed, ok
 from join_contract import Case, cases, contract, forms, steps_of
 from reactor_kit import Asked, Reactor
 
-from zerver import CtxView, Decision, Done, Effect, ErrorKind, Need, Retry
+from zerver import CtxView, Decision, Done, Effect, ErrorKind, Fail, Need, Retry
 from zerver.cli.trace_view import trace_page
 from zerver.error import Error
 from zerver.trace.reasons import duration, queues, reasons
@@ -289,6 +289,21 @@ def test_a_failed_need_names_the_step_and_the_effect() -> None:
     _, said = told(request)
     assert said[0] == "answered 502 UPSTREAM_UNAVAILABLE: it is broken, as step asking requires test.two"
     assert any("test.one was cancelled, as the Need had failed" in one for one in said)
+
+
+def test_an_exception_in_a_step_is_told_as_such_and_where_its_traceback_is() -> None:
+    def breaks(ctx: CtxView) -> Decision:
+        raise ValueError("a bug")
+
+    def gives_up(ctx: CtxView) -> Decision:
+        return Fail(ErrorKind.INTERNAL, "step gives_up failed")
+
+    raised = "step breaks raised an exception: its traceback is in the log, under the id of the request"
+    _, said = told(Reactor().begin(breaks))
+    assert said[:2] == ["answered 500 INTERNAL: step breaks failed, in step breaks", raised]
+    _, said = told(Reactor().begin(gives_up))
+    assert said[0] == "answered 500 INTERNAL: step gives_up failed, in step gives_up"
+    assert not any("raised" in one for one in said)
 
 
 def test_a_wait_for_a_place_is_told_apart_from_the_attempt() -> None:

@@ -78,7 +78,10 @@ def open_admin(config: Config, fd: int | None = None) -> Listener | None:
     if address is None:
         return None
     where = ServerConfig(host=address[0], port=address[1])
-    listener = open_listener(where) if fd is None else inherit(fd, where)
+    try:
+        listener = open_listener(where) if fd is None else inherit(fd, where)
+    except ListenError as problem:  # it is not the address of the app that has to change
+        raise ListenError(problem.errno, f"observability.admin: {problem}") from None
     for sock in listener.sockets:
         sock.setblocking(False)
     _log.info("metrics at %s/metrics", listener.address)

@@ -64,6 +64,8 @@ def _ending(record: TraceRecord, line: Timeline) -> Iterator[str]:
     else:
         status = "" if record.status is None else f"{record.status} "
         yield f"answered {status}{_error(failure)}{where}"
+        if isinstance(last, StepSpan) and last.outcome == "StepRaised" and failure.kind == "INTERNAL":
+            yield f"step {last.name} raised an exception: its traceback is in the log, under the id of the request"
 
 
 def _longest(line: Timeline) -> Iterator[str]:
