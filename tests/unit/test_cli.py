@@ -482,6 +482,20 @@ def test_new_writes_an_app_a_test_and_a_configuration(folder: Path) -> None:
         assert f"made my-shop_2/{name}" in result.stdout
 
 
+@pytest.mark.parametrize("active", [True, False])
+def test_new_says_how_to_run_it_from_where_zerver_is(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, active: bool
+) -> None:
+    (folder / "bin").mkdir()
+    (folder / "bin" / "zerver").touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(folder / "bin"))
+    monkeypatch.setattr(sys, "executable", str(folder / ("bin" if active else "my env") / "python"))
+    python = "python" if active else f"'{folder}/my env/python'"
+    said = run("new", "shop").stdout
+    assert f"cd shop && {'zerver' if active else f'{python} -m zerver'} dev app:app\n" in said
+    assert f" && {'pip' if active else f'{python} -m pip'} install pytest httpx2 && {python} -m pytest\n" in said
+
+
 @pytest.mark.parametrize("make", [Path.mkdir, Path.touch, lambda path: path.symlink_to("nowhere")])
 def test_new_overwrites_nothing(folder: Path, make: Callable[[Path], None]) -> None:
     make(folder / "shop")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Iterable
@@ -237,10 +238,14 @@ def new(name: Annotated[str, typer.Argument(metavar="NAME", help="The folder to 
     with readable_errors():
         for path in new_project(name, Path()):
             typer.echo(f"made {path}")
+    python = shlex.quote(sys.executable)
+    zerver, pip = f"{python} -m zerver", f"{python} -m pip"
+    if os.path.dirname(shutil.which("zerver") or "") == os.path.dirname(sys.executable):  # their environment is active
+        zerver, pip, python = "zerver", "pip", "python"
     _show([
         "",
-        "run it:   " f"cd {name} && zerver dev app:app",
-        "test it:  " f"cd {name} && pip install pytest httpx2 && python -m pytest",
+        "run it:   " f"cd {name} && {zerver} dev app:app",
+        "test it:  " f"cd {name} && {pip} install pytest httpx2 && {python} -m pytest",
     ])  # fmt: skip
 
 
