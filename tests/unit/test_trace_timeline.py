@@ -271,10 +271,11 @@ def test_a_request_past_its_deadline_tells_what_it_waited_for() -> None:
 
 def test_a_breaker_that_opens_and_what_it_refuses_are_told() -> None:
     reactor = Reactor()
+    requests: list[Asked] = []
     for _ in range(5):
-        request = asks(reactor, effect("down"))
+        requests.append(asks(reactor, effect("down")))
         settle(reactor, "down", AWAY)
-    line, said = told(request)
+    line, said = told(requests[-1])
     assert by_name(line)["down"].breaker[0].after == "open"
     assert "test.down: the breaker of test:down went from closed to open" in said
     line, said = told(asks(reactor, effect("down")))
