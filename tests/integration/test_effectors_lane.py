@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Callable
 
+import pytest
 from effector_conformance import threads, until
 
 from zerver.effectors.lane import Lane
@@ -128,12 +129,29 @@ async def test_what_is_done_when_it_is_closed_is_told_even_if_others_waited_behi
     pieces = [Piece(log=log), Piece(gate, log=log), Piece(log=log)]
     for piece in pieces:
         trial.start(piece)
+    await asyncio.sleep(0)  # a thread is woken
     gate.begun.wait(20)  # the loop cannot look meanwhile: the first result is not told
     ending = asyncio.ensure_future(closed(trial))
     await asyncio.sleep(0)
     gate.open.set()
     await ending
     assert log == pieces[:2]
+
+
+async def test_without_a_thread_it_asks_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    trial, piece, start = lane(1), Piece(), threading.Thread.start
+    refusals = iter([True, True, True])
+
+    def refusing(thread: threading.Thread) -> None:
+        if next(refusals, False):
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refusing)
+    trial.start(piece)
+    await until(lambda: piece.outcomes)
+    assert next(refusals, None) is None
+    await closed(trial)
 
 
 async def test_what_waits_is_dropped_when_it_is_closed() -> None:

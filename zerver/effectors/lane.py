@@ -49,6 +49,7 @@ class Lane:
         self._closed = False
         # Of the loop's thread.
         self._timer: asyncio.TimerHandle | None = None  # set while something waits
+        self._waking = False  # a thread is woken at the end of this turn
         self._seen = 0  # how many were taken when the timer went off last
         # Of all threads; each operation on them is atomic.
         self._waiting: deque[Run] = deque()
@@ -65,8 +66,11 @@ class Lane:
         self._waiting.append(run)
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(_SOON, self._look)
-        if self._active == 0:  # a thread that is just going to sleep looks once more, under the lock
-            self._wake(0)
+        # A thread that is just going to sleep looks once more, under the lock; what it misses, the timer finds.
+        if self._active == 0 and not self._waking:
+            # When all that comes in this turn of the loop is there: a thread that wakes before only wants the GIL.
+            self._waking = True
+            asyncio.get_running_loop().call_soon(self._wake_one)
         return True
 
     def take_out(self, run: Run) -> bool:
@@ -92,6 +96,10 @@ class Lane:
 
         self._pool.close(ended)
 
+    def _wake_one(self) -> None:
+        self._waking = False
+        self._wake(0)
+
     def _wake(self, most: int) -> None:
         """Have one more thread look for work, where no more than so many do already."""
         with self._lock:
@@ -99,7 +107,9 @@ class Lane:
                 return
             self._active += 1
         loop = asyncio.get_running_loop()
-        self._pool.submit(lambda: self._work(loop))
+        if self._pool.submit(lambda: self._work(loop)) is None:  # the system has no more threads; the timer asks again
+            with self._lock:
+                self._active -= 1
 
     def _work(self, loop: asyncio.AbstractEventLoop) -> None:
         waiting, results = self._waiting, self._results
