@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 
 import pytest
 from otlp_receiver import OtlpReceiver
@@ -172,3 +174,77 @@ def test_a_collector_that_answers_503_gets_it_again_in_time_and_is_told_of_once(
     assert ours[0].startswith("1 traces were not exported: ")
     assert ours[1] == "traces are exported again; 2 were lost"
     assert not [one for one in caplog.records if one.name.startswith("opentelemetry")]
+
+
+@contextmanager
+def collector(head: bytes, body: Callable[[], bytes]) -> Iterator[str]:
+    """Answers whatever comes with ``head``, and then with ``body``, again and again. Yields its URL."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    listening.settimeout(PATIENCE)
+
+    def serve() -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = listening.accept()
+                with client, suppress(OSError):
+                    client.recv(65536)
+                    client.sendall(b"HTTP/1.1 %b\r\n\r\n" % head)
+                    while more := body():
+                        client.sendall(more)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+    finally:
+        with suppress(OSError):
+            listening.shutdown(socket.SHUT_RDWR)
+        listening.close()
+        thread.join(PATIENCE)
+
+
+def drop_by_drop() -> bytes:
+    threading.Event().wait(0.05)
+    return b"."
+
+
+@pytest.mark.parametrize(
+    ("head", "body", "told"),
+    [
+        (b"200 OK\r\ncontent-length: 100000000000", lambda: bytes(1 << 20), ""),
+        (b"200 OK\r\ntransfer-encoding: chunked", lambda: b"100000\r\n" + bytes(1 << 20) + b"\r\n", ""),
+        (b"200 OK\r\ncontent-length: 4000", drop_by_drop, ""),
+        (b"200 OK", drop_by_drop, ""),
+        (b"302 Found\r\nlocation: /elsewhere\r\ncontent-length: 0", bytes, "it answered 302, a redirect"),
+        (b"400 " + b"no" * 20_000 + b"\r\ncontent-length: 0", bytes, "code: 400, reason: nonono"),
+    ],
+    ids=["endless", "endless chunks", "drop by drop", "without a length", "redirect", "long reason"],
+)
+def test_a_collector_may_answer_anything(
+    exporter: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, head: bytes,
+    body: Callable[[], bytes], told: str,
+) -> None:  # fmt: skip
+    with collector(head, body) as url:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", url)
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "0.5")
+        one = exporter()
+        one.put([record("0")])
+        wait_for(lambda: one.statistics().exported + one.statistics().failed)
+        assert one.statistics().failed == bool(told)
+        assert one.finish(PATIENCE)
+    (line,) = caplog.messages or [""]
+    assert told in line
+    assert len(line) < 1_000
+
+
+def test_a_key_in_the_url_of_the_collector_is_not_logged(
+    exporter: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://127.0.0.1:1/v1/traces?dataset=a&key=s455")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "0.2")
+    one = exporter()
+    one.put([record("0")])
+    wait_for(lambda: one.statistics().failed)
+    assert one.finish(PATIENCE)
+    (line,) = caplog.messages
+    assert "/v1/traces?dataset=…&key=…" in line

@@ -214,6 +214,12 @@ def test_a_request_is_an_error_only_where_the_server_is_to_blame(
     assert root.attributes.get("http.response.status_code") == status
 
 
+@given(st.binary(max_size=12) | st.sampled_from([b"[a", b"[::1", b"a:b:c", b"//", b"[v1.x]:9"]))
+def test_a_host_that_is_none_costs_no_trace(host: bytes) -> None:
+    root = spans(record(request=RequestNote("GET", "/", b"", ((b"host", host),))))[0]
+    assert root.attributes["url.path"] == "/"
+
+
 def test_a_request_tells_what_the_conventions_ask_for() -> None:
     headers = (
         (b"host", b"shop.example:8080"), (b"user-agent", b"curl"), (b"x-forwarded-proto", b"HTTPS"),

@@ -6,9 +6,14 @@ They read ``OTEL_RESOURCE_ATTRIBUTES``, ``OTEL_SERVICE_NAME`` and ``OTEL_EXPORTE
 from __future__ import annotations
 
 import logging
+import os
+import re
 import threading
+import time
 from collections.abc import Sequence
+from typing import Any, Final
 
+import requests
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Event, ReadableSpan
@@ -25,6 +30,14 @@ _UNSET = Status(StatusCode.UNSET)
 _SCOPE = InstrumentationScope("zerver", schema_url="https://opentelemetry.io/schemas/1.44.0")
 _LOGGERS = ("opentelemetry.exporter.otlp.proto.http.trace_exporter", "opentelemetry.exporter.otlp.common.http")
 
+_SESSIONS = (
+    "OTEL_PYTHON_EXPORTER_OTLP_HTTP_CREDENTIAL_PROVIDER", "OTEL_PYTHON_EXPORTER_OTLP_HTTP_TRACES_CREDENTIAL_PROVIDER"
+)  # fmt: skip
+_SAID: Final = 500  # characters of what is wrong; some of it is the collector's
+_PARAMETERS: Final = re.compile(r"([?&][^=&\s]+=)[^&\s)]+")  # of the collector's URL: a key may be among them
+_ANSWER: Final = 4096  # bytes of an answer that are read, so that its connection can be used again
+_READING: Final = 1.0  # seconds for that
+
 
 class OtlpSender:
     """A :class:`~zerver.trace.span_exporter.Sender`."""
@@ -32,7 +45,8 @@ class OtlpSender:
     def __init__(self) -> None:
         found = Resource.create()
         self._resource = _Resource(found.attributes, found.schema_url)
-        self._exporter = OTLPSpanExporter()
+        # Whoever names a session of their own gets it.
+        self._exporter = OTLPSpanExporter(session=None if any(map(os.environ.get, _SESSIONS)) else _Session())
         self._said = _Said(threading.get_ident())
         for name in _LOGGERS:
             logging.getLogger(name).addFilter(self._said)
@@ -43,7 +57,9 @@ class OtlpSender:
         said.clear()
         if self._exporter.export([self._span(one) for one in batch]) is SpanExportResult.SUCCESS:
             return ""
-        return " ".join(dict.fromkeys((said[0], said[-1]))) if said else "the collector does not take them"
+        text = " ".join(dict.fromkeys((said[0], said[-1]))) if said else "the collector does not take them"
+        text = _PARAMETERS.sub(r"\1…", text)
+        return text if len(text) <= _SAID else f"{text[:_SAID]}…"
 
     def stop(self) -> None:
         if not self._stopped:
@@ -81,6 +97,23 @@ def _state(text: str) -> TraceState | None:
     if not text:
         return None
     return TraceState([(key, value) for key, _, value in (one.partition("=") for one in text.split(","))])
+
+
+class _Session(requests.Session):
+    """Nothing in an answer matters but its head. The exporter would read all of it, however large or slow; and takes a
+    redirect, which it does not follow, for a success."""
+
+    def request(self, *args: Any, **options: Any) -> requests.Response:
+        response = super().request(*args, **(options | {"stream": True}))
+        size = response.headers.get("content-length", "")
+        if size.isdecimal() and int(size) <= _ANSWER:
+            until = time.monotonic() + _READING
+            while response.raw.read1(_ANSWER) and time.monotonic() < until:
+                pass
+        response.close()
+        if 300 <= response.status_code < 400:
+            raise requests.RequestException(f"it answered {response.status_code}, a redirect, which is not followed")
+        return response
 
 
 class _Resource(Resource):

@@ -10,7 +10,7 @@ import os.path
 import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, TypeAlias
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -70,7 +70,7 @@ def request_attributes(record: TraceRecord, settings: SpanSettings) -> Attribute
         found["http.route"] = route
     if request.query:
         found["url.query"] = request.query.decode("latin-1")
-    found |= _address(urlsplit("//" + headers.get(b"host", "")), "")
+    found |= _address("//" + headers.get(b"host", ""), "")
     if record.client:
         found["client.address"] = record.client
     if agent := headers.get(b"user-agent"):
@@ -108,7 +108,7 @@ def effect_attributes(note: EffectNote, attempt: int, settings: SpanSettings) ->
         found |= _method(method or note.op.upper())
         if url:
             found["url.full"] = url
-        found |= _address(urlsplit("//" + note.target.removeprefix("http:")), "")
+        found |= _address("//" + note.target.removeprefix("http:"), "")
         if attempt > 1:
             found["http.request.resend_count"] = attempt - 1
     elif (store := settings.stores.get(note.target)) is not None:
@@ -144,15 +144,16 @@ def _sqlite(url: str) -> Attributes:
 
 def _server(system: str, url: str) -> Attributes:
     parts = urlsplit(url)
-    found: Attributes = {"db.system.name": system, **_address(parts, parts.scheme.lower())}
+    found: Attributes = {"db.system.name": system, **_address(url, parts.scheme.lower())}
     if name := parts.path.strip("/"):
         found["db.namespace"] = name
     return found
 
 
-def _address(parts: SplitResult, scheme: str) -> Attributes:
+def _address(url: str, scheme: str) -> Attributes:
     """Hosts come from clients, too: what is none is left out."""
     try:
+        parts = urlsplit(url)
         host, port = parts.hostname, parts.port
     except ValueError:
         return {}
