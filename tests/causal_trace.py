@@ -19,7 +19,8 @@ in which traces of different engines can be compared.
      and so is whether its result came late.
 3. In a sequential Need an effect starts when the one before it has completed.
 4. At the deadline an effect that is under way may settle first, by its own view of the deadline, or the request may end
-   first: both are the same end, told here as a ``Fail`` after which nothing is left of the Need. So is that of a step
+   first: both are the same end, told here as a ``Fail`` after which nothing is left of the Need, nor of the
+   continuation that was about to begin. So is that of a step
    that runs elsewhere at the deadline, and may have no ``StepEnd``.
 
 Not compared: times, the attempt's wait for a place, random back-off, ``ContinuationEnqueued``, ``StepOffloaded`` and
@@ -174,7 +175,7 @@ def _without_what_the_deadline_cut(spine: list[Event]) -> tuple[list[Event], int
     fail = next(event for event in spine if event.kind is K.Fail)
     at = spine.index(fail)
     head, tail = spine[:at], [event for event in spine[at:] if event.kind is not K.EffectCancelled]
-    while head and head[-1].kind is K.EffectCancelled:
+    while head and head[-1].kind in (K.EffectCancelled, K.ContinuationStart):
         head.pop()
     if head and head[-1].kind in (K.JoinSatisfied, K.StepEnd):
         head.pop()

@@ -64,7 +64,8 @@ def burn(seconds: float) -> None:
 
 
 class Blocks:
-    """Steps that wait: the first time for 30 ms, and then until they are let go."""
+    """Steps that wait: the first time for 100 ms, most of which is no work also on a busy machine, and then until they
+    are let go."""
 
     def __init__(self) -> None:
         self.hangs = Stuck()
@@ -73,7 +74,7 @@ class Blocks:
     def __call__(self) -> None:
         self.runs.append(threading.current_thread().name)
         if len(self.runs) == 1:
-            time.sleep(0.03)
+            time.sleep(0.1)
         else:
             self.hangs()
 

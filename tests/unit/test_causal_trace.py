@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 from causal_trace import Event, causes
-from interpreter_driver import failed, ok
+from interpreter_driver import Driver, failed, ok
 from join_contract import Case, steps_of
 from reactor_kit import Reactor
 
@@ -104,3 +104,18 @@ def test_independent_effects_may_interleave() -> None:
     start = next(position for position, event in enumerate(PARALLEL) if event.kind is K.EffectStart)
     later = [*PARALLEL[:start], *PARALLEL[start + 1 : start + 3], PARALLEL[start], *PARALLEL[start + 3 :]]
     assert causes(later) == causes(PARALLEL)
+
+
+def test_at_the_deadline_an_effect_may_settle_first_or_the_request_may_end_first() -> None:
+    """And what goes on from the effect may have been about to begin."""
+    optional = steps_of(Case((False,), "all", "parallel", False, (0,), (False,)), "then", [])
+    ended, settled = Driver(*optional), Driver(*optional)
+    for driver in (ended, settled):
+        driver.start()
+    ended.deadline_passes()
+    settled.pass_time(31)
+    settled.settle(0, failed())
+    assert K.ContinuationStart in [event.kind for event in settled.events]
+    for driver in (ended, settled):
+        driver.close()
+    assert causes(settled.events) == causes(ended.events)
