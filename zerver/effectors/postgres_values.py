@@ -34,6 +34,8 @@ _KINDS: Final = (
     decimal.Decimal, list, tuple, dict, type(None),
 )  # fmt: skip
 
+_AS_THEY_ARE: Final = frozenset({int, bool, type(None)})  # nothing below changes them
+
 
 def arguments(effect: Effect[Any], names: Sequence[str], types: Sequence[str]) -> list[Any] | Failure:
     """The values of one statement's parameters, in their order. ``types`` are their names in the server."""
@@ -43,6 +45,9 @@ def arguments(effect: Effect[Any], names: Sequence[str], types: Sequence[str]) -
         if name not in params:
             return internal(effect, f"parameter :{name} has no value; give {{{name!r}: ...}} in params")
         value = params[name]
+        if type(value) in _AS_THEY_ARE:
+            found.append(value)
+            continue
         while isinstance(value, enum.Enum):
             value = value.value
         if not isinstance(value, _KINDS):
