@@ -237,6 +237,21 @@ def test_a_collector_may_answer_anything(
     assert len(line) < 1_000
 
 
+def test_what_a_client_says_in_tracestate_is_not_logged(
+    exporter: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    headers = ((b"tracestate", b"a=1,1level=2,b@c@d=3"),)
+    note, parent = RequestNote("GET", "/", b"", headers), f"00-{'1' * 32}-{'2' * 16}-01"
+    kept = TraceRecord(id="0", route="GET /", why="asked", started_ns=1, took_ns=2, request=note, parent=parent)
+    with OtlpReceiver() as receiver:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.url)
+        one = exporter()
+        one.put([encode(kept)])
+        wait_for(lambda: one.statistics().exported)
+        assert [span.trace_state.split(",")[0] for span in receiver.spans] == ["a=1"]
+    assert caplog.messages == []
+
+
 def test_a_key_in_the_url_of_the_collector_is_not_logged(
     exporter: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

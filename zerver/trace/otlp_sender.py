@@ -28,7 +28,11 @@ __all__ = ["OtlpSender"]
 _KINDS = {"server": SpanKind.SERVER, "internal": SpanKind.INTERNAL, "client": SpanKind.CLIENT}
 _UNSET = Status(StatusCode.UNSET)
 _SCOPE = InstrumentationScope("zerver", schema_url="https://opentelemetry.io/schemas/1.44.0")
-_LOGGERS = ("opentelemetry.exporter.otlp.proto.http.trace_exporter", "opentelemetry.exporter.otlp.common.http")
+_LOGGERS = (
+    "opentelemetry.exporter.otlp.proto.http.trace_exporter",
+    "opentelemetry.exporter.otlp.common.http",
+    "opentelemetry.trace.span",  # of members of a client's tracestate that the SDK does not know, and leaves out
+)
 
 _SESSIONS = (
     "OTEL_PYTHON_EXPORTER_OTLP_HTTP_CREDENTIAL_PROVIDER", "OTEL_PYTHON_EXPORTER_OTLP_HTTP_TRACES_CREDENTIAL_PROVIDER"
@@ -54,8 +58,9 @@ class OtlpSender:
 
     def send(self, batch: Sequence[SpanData], /) -> str:
         said = self._said.texts
+        readable = [self._span(one) for one in batch]
         said.clear()
-        if self._exporter.export([self._span(one) for one in batch]) is SpanExportResult.SUCCESS:
+        if self._exporter.export(readable) is SpanExportResult.SUCCESS:
             return ""
         text = " ".join(dict.fromkeys((said[0], said[-1]))) if said else "the collector does not take them"
         text = _PARAMETERS.sub(r"\1…", text)
