@@ -236,6 +236,8 @@ def test_one_in_so_many_is_sampled(sample: int, counted: bool, slow_ms: float | 
         if asked % 10 == 0:
             rig.turn()
     assert set(rig.kept) == {"sampled"}
+    if sample == 1:
+        assert len(rig.kept) == asked, "each of them, also those between two looks"
     if counted:  # what came since the last look has not been counted yet
         assert -10 / sample - 1 <= len(rig.kept) - asked / sample <= 0
         assert rig.seen <= asked / 10 + len(rig.kept) + 1

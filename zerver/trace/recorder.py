@@ -143,9 +143,11 @@ class TailRecorder:
 
     @property
     def _counts_each(self) -> bool:
-        return self._sample > 0 and self.requests is None
+        return self._sample == 1 or (self._sample > 0 and self.requests is None)
 
     def _takes_sample(self) -> bool:
+        if self._sample == 1:
+            return True
         if self._looks or self.requests is None:
             seen = self._seen + 1 if self.requests is None else self.requests()
             more, self._owed = divmod(self._owed + seen - self._seen, self._sample)
