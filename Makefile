@@ -4,6 +4,8 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && exit; done; echo no-python)
 VENV := .venv
 BIN := $(VENV)/bin
+# The tests start hundreds of processes, each of which would compile all modules anew.
+unexport PYTHONDONTWRITEBYTECODE
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .PHONY: run test unit lint format bench clean redis-server
@@ -12,8 +14,9 @@ run: $(VENV)/.run
 	$(BIN)/zerver serve examples.todo.app:app
 
 test: $(VENV)/.test redis-server
+	$(BIN)/python -m compileall -q zerver runtime examples
 	$(BIN)/python -m pytest tests/unit -n 2
-	$(BIN)/python -m pytest tests/integration
+	$(BIN)/python -m pytest tests/integration -n 2 --dist loadfile
 
 unit: $(VENV)/.test
 	$(BIN)/python -m pytest tests/unit -n 2
