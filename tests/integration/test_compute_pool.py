@@ -294,6 +294,7 @@ def test_the_last_words_of_a_worker_are_heard(on_pool: Any) -> None:
         await until(lambda: pool.statistics().running, "it runs")
         wait_without_the_loop(worker)
         assert await call.value() == b"x" * 150_000
+        await until(lambda: str(worker) not in children(), "its end is seen")
         assert await Call(pool, "pid").value() != worker
 
     on_pool(main)
