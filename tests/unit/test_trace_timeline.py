@@ -189,6 +189,28 @@ def test_a_retry_is_told_with_both_attempts_and_the_wait() -> None:
     assert "test.flaky: attempt 2 of test:flaky succeeded after 100 ms" in said
 
 
+def test_a_retry_that_the_breaker_refuses_is_no_attempt_and_its_wait_is_a_wait() -> None:
+    reactor = Reactor()
+    for _ in range(4):
+        asks(reactor, effect("down"))
+        settle(reactor, "down", AWAY)
+    request = asks(reactor, effect("down", retry=Retry(attempts=2, base=0.2), required=False))
+    wait(reactor, 0.1)
+    settle(reactor, "down", AWAY)  # the fifth: it opens
+    wait(reactor, 0.1)
+    line, said = told(request)
+    assert by_name(line)["down"].not_again
+    assert [(one.kind, one.took_ns // MS) for one in line.critical] == [("run", 100), ("retry", 100)]
+    assert bars(line, "effect") == [("failed", 0, 100), ("retry", 100, 200)]
+    assert "test.down waited to be tried again: 100 ms, 50 % of the request" in said
+    assert (
+        "test.down: attempt 1 failed after 100 ms (UPSTREAM_UNAVAILABLE: no connection); to be tried again 100 ms later"
+    ) in said
+    assert any(
+        one.startswith("test.down (optional) was not tried again: UPSTREAM_UNAVAILABLE: test.down") for one in said
+    )
+
+
 def test_attempts_that_failed_show_as_such_the_last_one_too_and_however_short() -> None:
     reactor = Reactor()
     request = asks(reactor, effect("flaky", retry=Retry(attempts=2, base=0.2), required=False))

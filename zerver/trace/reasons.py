@@ -108,15 +108,18 @@ def _effect(need: NeedSpan, effect: EffectSpan) -> Iterator[str]:
         if attempt.queued_ns >= _WORTH_NS:
             yield f"{name}: attempt {attempt.number} waited {duration(attempt.queued_ns)} for a place at {_at(effect)}"
         if attempt.error is not None and attempt.end_ns is not None:
+            again = "to be tried again" if attempt.number == total and effect.not_again else "tried again"
             yield (
                 f"{name}: attempt {attempt.number} failed after {duration(attempt.end_ns - attempt.start_ns)} "
-                f"({_error(attempt.error)}); tried again {duration(attempt.wait_ns)} later"
+                f"({_error(attempt.error)}); {again} {duration(attempt.wait_ns)} later"
             )
     if effect.worker_queue_ns is not None and effect.worker_queue_ns >= _WORTH_NS:
         yield f"{name} waited {duration(effect.worker_queue_ns)} for a worker process"
     last = effect.attempts[-1] if effect.attempts else None
     after = "" if last is None or last.end_ns is None else f" after {duration(last.end_ns - last.start_ns)}"
-    if total > 1 and effect.end in ("ok", "failed"):
+    if effect.not_again and effect.end == "failed":
+        yield f"{name}{optional} was not tried again: {_error(effect.error)}"
+    elif total > 1 and effect.end in ("ok", "failed"):
         how = f"succeeded{after}" if effect.end == "ok" else f"failed for good{after}: {_error(effect.error)}"
         yield f"{name}: attempt {total} of {_at(effect)} {how}"
     elif total == 1 and effect.end == "failed":

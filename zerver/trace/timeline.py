@@ -56,7 +56,7 @@ class AttemptSpan(msgspec.Struct, frozen=True):
     queued_ns: int
     """How long it had waited for a place in the bulkhead, before ``start_ns``."""
     error: ErrorNote | None = None
-    """Why another one followed it."""
+    """Why another one followed it, or was to."""
     wait_ns: int = 0
     """From its end until the next one was to begin."""
 
@@ -82,6 +82,12 @@ class EffectSpan(msgspec.Struct, frozen=True):
     worker_queue_ns: int | None = None
     """Of a compute task: how long it waited for a worker."""
     compute: ComputeNote | None = None
+
+    @property
+    def not_again(self) -> bool:
+        """Another attempt was to follow the last one, and never began: its breaker was open by then, or nobody waited
+        for it any more."""
+        return bool(self.attempts) and self.attempts[-1].error is not None
 
 
 class NeedSpan(msgspec.Struct, frozen=True):
@@ -293,8 +299,8 @@ def _through(path: _Path, need: NeedSpan, took_ns: int) -> None:
             if attempt.end_ns is not None:
                 path.to("run", name, min(attempt.end_ns, end))
         if effect.end_ns is not None:
-            path.to("run", name, min(effect.end_ns, end))
+            path.to("retry" if effect.not_again else "run", name, min(effect.end_ns, end))
     if need.end_ns is None and held:
-        path.to("run", held[-1].note.label, end)
+        path.to("retry" if held[-1].not_again else "run", held[-1].note.label, end)
     else:
         path.to("turn", need.asker, end)

@@ -131,6 +131,8 @@ def _bars(effect: EffectSpan, start: int, end: int) -> Iterator[Bar]:
         stop = end if attempt.end_ns is None else attempt.end_ns
         yield from _attempt(effect, attempt, stop)
         before = stop
+    if effect.not_again and before < end:
+        yield Bar("retry", before, end, len(effect.attempts) + 1)
 
 
 def _attempt(effect: EffectSpan, attempt: AttemptSpan, stop: int) -> Iterator[Bar]:
