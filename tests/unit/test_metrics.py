@@ -334,3 +334,26 @@ def test_the_page_has_every_metric_with_its_kind_and_labels_and_no_other() -> No
 def test_the_page_has_the_bounds_of_the_buckets() -> None:
     (bounds,) = re.findall(r"^Buckets: (.*) s\.$", DOC, re.MULTILINE)
     assert [float(one) for one in bounds.split(", ")] == list(BOUNDS)
+
+
+def test_targets_that_clients_name_are_bounded_however_many_processes_there_were_and_no_sum_goes_down() -> None:
+    totals, told = Totals(), 0.0
+    for process in range(1, 30):
+        names = [f"http:{process}-{n}.example" for n in range(100)] + ["sql:default"]
+        samples = tuple([Sample("zerver_effects_total", (name, "success"), 1) for name in names])
+        totals.heard(Snapshot(0, process, "performance", 1, float(process), samples))
+        totals.alive({(0, process)})
+        found = totals.metrics(totals.snapshots([], {(0, process)}))
+        effects = [one for one in found if one.name == "zerver_effects_total"]
+        assert len(effects) <= 501
+        assert sum(one.value for one in effects) == 101 * process
+        assert next(one.value for one in effects if one.labels[0] == "sql:default") == process
+        other = sum(one.value for one in effects if one.labels[0] == "other")
+        assert other >= told
+        told = other
+    successor = Totals()
+    successor.adopt(totals.retained)
+    successor.heard(
+        Snapshot(0, 99, "performance", 1, 1.0, (Sample("zerver_effects_total", ("http:new", "success"), 1),))
+    )
+    assert len({one.labels for one in successor.metrics(successor.snapshots([], {(0, 99)}))}) <= 503

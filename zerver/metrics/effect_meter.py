@@ -11,10 +11,11 @@ from zerver_runtime.reactor.target import TargetStatistics
 from ..error import Error
 from .snapshot import Sample
 
-__all__ = ["EffectMeter"]
+__all__ = ["OTHER", "EffectMeter"]
 
 _MOST = 100
-_OTHER = "other"
+OTHER = "other"
+"""The target of effects at targets that are not told apart."""
 
 
 class _Counts:
@@ -72,7 +73,7 @@ class EffectMeter:
     def _known(self, target: str) -> str:
         if target not in self._targets:
             if len(self._targets) >= _MOST:
-                target = _OTHER
+                target = OTHER
             self._targets.setdefault(target, _Counts())
         return target
 

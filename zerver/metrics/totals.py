@@ -11,6 +11,7 @@ from typing import TypeAlias
 
 import msgspec
 
+from .effect_meter import OTHER
 from .families import FAMILIES
 from .snapshot import Key, Sample, Snapshot
 
@@ -18,6 +19,7 @@ __all__ = ["Retained", "Totals", "add_up"]
 
 _Place: TypeAlias = tuple[str, tuple[str, ...]]
 _SHORT = 0.5  # seconds; over less than this, a share of time says nothing
+_TARGETS = 500  # of effects, that are told apart, whichever process had them; they may come from clients
 _LATE = 1000  # processes that are gone, and of which something might still come
 
 
@@ -36,12 +38,15 @@ class Totals:
         self._busy: dict[Key, tuple[float, float, float]] = {}  # when, CPU seconds by then, and the share
         self._leaving: set[Key] = set()  # gone at the last look; what they said last may be on its way
         self.retained = Retained()
+        self._targets: set[str] = set()
 
     def heard(self, snapshot: Snapshot) -> None:
         """A process has said what it knows."""
         before = self._last.get(snapshot.key)
         if snapshot.key not in self.retained.gone and (before is None or before.at <= snapshot.at):
-            self._last[snapshot.key] = snapshot
+            # Each process tells the first hundred apart that it sees; all that there ever are would be many more.
+            samples = tuple([self._told_apart(one) for one in snapshot.samples])
+            self._last[snapshot.key] = msgspec.structs.replace(snapshot, samples=samples)
             self._measure(snapshot)
 
     def adopt(self, retained: Retained) -> None:
@@ -49,6 +54,8 @@ class Totals:
         :meth:`alive`; later it does nothing, as this one has begun to retain by itself."""
         if not self.retained.gone:
             self.retained = retained
+            for one in retained.samples:
+                self._told_apart(one)
             for key in retained.gone:
                 self._last.pop(key, None)
 
@@ -97,6 +104,14 @@ class Totals:
                 samples.append(Sample("zerver_scheduler_busy_ratio", labels, self._busy[one.key][2]))
         samples += [Sample("zerver_scheduler_up", labels, float(value)) for labels, value in up.items()]
         return add_up(samples)
+
+    def _told_apart(self, one: Sample) -> Sample:
+        if FAMILIES[one.name].labels[:1] != ("target",) or one.labels[0] in self._targets:
+            return one
+        if len(self._targets) >= _TARGETS:
+            return Sample(one.name, (OTHER, *one.labels[1:]), one.value, one.counts)
+        self._targets.add(one.labels[0])
+        return one
 
     def _measure(self, snapshot: Snapshot) -> None:
         used = snapshot.value("zerver_scheduler_cpu_seconds_total")
