@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import http.client
+import http.server
 import json
 import re
 import signal
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +21,7 @@ from zerver.trace.record import Summary, TraceRecord
 from zerver.trace.store import StoreError, TraceReader
 
 APP = """
+import os
 from zerver import App, CtxView, Decision, Done, ErrorKind, Fail, Need, Retry, http, timer
 
 def hello(ctx: CtxView) -> Decision:
@@ -35,7 +39,11 @@ def slept(ctx: CtxView) -> Decision:
 def away(ctx: CtxView) -> Decision:
     return Need([http.get("http://127.0.0.1:1/stock?token=t", retry=Retry(attempts=2))], then=slept)
 
+def motto(ctx: CtxView) -> Decision:
+    return Need([http.head(f"http://127.0.0.1:{os.environ['MOTTO']}/")], then=slept)
+
 app = App()
+app.get("/motto", motto)
 app.get("/", hello)
 app.get("/boom", boom)
 app.get("/slow", slow)
@@ -210,6 +218,32 @@ def test_tail_shows_traces_as_they_are_kept(folder: Path, zerver: Start) -> None
         found += line
     tail.signal(signal.SIGINT)
     assert tail.ended() == 0
+
+
+def test_a_breaker_that_opens_and_closes_is_a_line_of_log_each(zerver: Start, engine: str) -> None:
+    env = {"ZERVER_EFFECTS__DEFAULT_BREAKER__COOLDOWN": "0.05"}
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    server = zerver(
+        "serve", "app:app", "--port", "0", "--engine", engine, "--schedulers", "1", env={**env, "MOTTO": str(port)}
+    )
+    at, target = server.port(), f"http:127.0.0.1:{port}"
+    for _ in range(5):
+        assert ask(at, "/motto")[0] == 502
+    server.read_until(f"WARNING zerver.effects: {target} failed too often: its circuit breaker is open")
+    upstream = http.server.ThreadingHTTPServer(("127.0.0.1", port), http.server.SimpleHTTPRequestHandler)
+    with upstream:
+        answering = threading.Thread(target=upstream.serve_forever)
+        answering.start()
+        try:
+            wait_for(lambda: ask(at, "/motto")[0] == 200)
+            server.read_until(f"WARNING zerver.effects: {target} is well again: its circuit breaker is closed")
+        finally:
+            upstream.shutdown()
+            answering.join()
+    server.signal(signal.SIGTERM)
+    assert server.ended() == 0
+    assert "breaker" not in server.errors, "once is enough"
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from uuid import UUID, uuid4
 import msgspec
 
 from zerver_runtime.outcome import Failure, Outcome, Success
+from zerver_runtime.reactor.breaker import StateChange
 from zerver_runtime.reactor.budget import RetryBudget
 from zerver_runtime.reactor.compute_pool import ComputePool
 from zerver_runtime.reactor.compute_pool import Observe as ComputeObserver
@@ -106,7 +107,7 @@ class Service:
         self._own_effectors = site.effectors
         self.meters = meters = host.meters
         keeps = trace is not None and config.trace.bodies
-        observer = EffectObserver(None if meters is None else meters.effects, values=keeps)
+        observer = EffectObserver(None if meters is None else meters.effects, values=keeps, tell=_tell_breaker)
         if host.make_compute_pool is None:
             waiting = config.reactor.compute_pool.queue
             compute = ComputePool(compute_workers(config), waiting, observe=observer.compute, loop=loop)
@@ -294,3 +295,12 @@ class _RealSources:
 
     def uuid(self) -> UUID:
         return uuid4()
+
+
+def _tell_breaker(target: str, change: StateChange) -> None:
+    """Who runs the app learns once that a service is down, and once that it is back: not with each attempt."""
+    log = logging.getLogger("zerver.effects")
+    if change.before == "closed":
+        log.warning("%s failed too often: its circuit breaker is open, and it is left alone for now", target)
+    elif change.after == "closed":
+        log.warning("%s is well again: its circuit breaker is closed", target)

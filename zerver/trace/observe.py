@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from zerver_runtime.reactor.breaker import StateChange
 from zerver_runtime.reactor.compute_pool import ComputeEvent
 from zerver_runtime.reactor.effector import Event
 from zerver_runtime.reactor.ticket import Ticket
@@ -20,10 +21,18 @@ or an actor gave is the app's, which may change it at any time."""
 
 class EffectObserver:
     """Of one service: its dispatcher, and its compute workers. ``count`` takes what is counted for metrics: the event,
-    the effect's target, and the detail. ``values``: whether traces keep what drivers gave."""
+    the effect's target, and the detail. ``values``: whether traces keep what drivers gave. ``tell`` hears of each
+    circuit breaker that changes, by its target."""
 
-    def __init__(self, count: Callable[[str, str, Any], object] | None = None, *, values: bool = True) -> None:
+    def __init__(
+        self,
+        count: Callable[[str, str, Any], object] | None = None,
+        *,
+        values: bool = True,
+        tell: Callable[[str, StateChange], object] = lambda _target, _change: None,
+    ) -> None:
         self._count = count
+        self._tell = tell
         self._values = values
         self._started: Ticket | None = None  # whose attempt was started last
 
@@ -32,8 +41,11 @@ class EffectObserver:
         DetachEffect as their tag. Tickets without one belong to no request, and leave no trace."""
         if event == "EffectStart":
             self._started = ticket
-        elif self._count is not None and event != "ReactorEffectScheduled":
-            self._count(event, ticket.effect.target, detail)
+        elif event != "ReactorEffectScheduled":
+            if self._count is not None:
+                self._count(event, ticket.effect.target, detail)
+            if event == "BreakerStateChanged":
+                self._tell(ticket.effect.target, detail)
         run: Any = ticket.scope.owner
         start: Any = ticket.tag
         # An effect that is cancelled is traced by the interpreter, which knows why: in the causal order of the request.
