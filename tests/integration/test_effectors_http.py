@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import ssl
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from typing import Any, Protocol
 import pytest
 import uvloop
 from effector_conformance import Probe, until
-from raw_upstream import RawUpstream
+from raw_upstream import RawUpstream, Step
 
 from zerver.effect import Effect
 from zerver.effect_results import interpret
@@ -102,6 +103,23 @@ def test_a_request_is_sent_as_it_was_described_and_nothing_is_added_but_the_nece
         assert (other.line, other.body) == ("PROPFIND /p HTTP/1.1", "é".encode())
 
     run(check)
+
+
+@pytest.mark.parametrize(
+    "answer", [b"HTTP/9 nonsense", b"no HTTP at all\r\n\r\n", b"HTTP/1.1 200 OK\r\na b: c\r\n\r\n", b""]
+)
+def test_what_is_logged_of_a_failure_has_no_secret_of_the_request(
+    run: Run, answer: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def check(upstream: RawUpstream, effector: Driver) -> None:
+        upstream.script = (answer, Step.CLOSE)
+        headers = {"Authorization": "Bearer s455", "Cookie": "a=s455"}
+        await failure(effector, http.get(upstream.url("/script?token=s455"), headers=headers))
+
+    caplog.set_level(logging.DEBUG)
+    run(check)
+    assert [one for one in caplog.messages if one.startswith("http.get (http:")]
+    assert "s455" not in caplog.text
 
 
 def test_an_effects_own_headers_win(run: Run) -> None:

@@ -124,7 +124,9 @@ class AiohttpEffector:
             return unavailable(effect, BROKEN, problem)
         except UnicodeError as problem:  # of the resolver: an empty or overlong label
             return unavailable(effect, NO_SUCH_HOST, problem, retryable=False)
-        except (aiohttp.ClientPayloadError, aiohttp.ClientResponseError) as problem:
+        except aiohttp.ClientResponseError as problem:  # it shows the request, with all of its headers
+            return unavailable(effect, NO_HTTP, aiohttp.ClientError(problem.message))
+        except aiohttp.ClientPayloadError as problem:
             return unavailable(effect, NO_HTTP, problem)
 
     async def _body(self, answer: aiohttp.ClientResponse) -> bytes:
