@@ -301,7 +301,7 @@ def test_a_server_that_is_gone_is_told_of_and_found_again(tmp_path: Path, browse
         with browser.page() as page:
             page.goto(f"http://127.0.0.1:{port}/console/#/%")
             nothing = "document.getElementById('nothing').textContent"
-            page.until(f"{nothing}.includes('no trace has been kept yet')")
+            page.until(f"{nothing}.includes('No trace has been kept yet')")
             fill(path, 20)
             page.until(f"{LINES}.length === 20")
             process.kill()

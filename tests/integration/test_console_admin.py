@@ -108,7 +108,7 @@ def test_it_tells_what_it_cannot_have(tmp_path: Path) -> None:
     def load() -> App:
         raise AppError("module 'shop' is gone")
 
-    assert "no trace has been kept yet" in read_page(path, TraceQuery(), 10).problem
+    assert "No trace has been kept yet" in read_page(path, TraceQuery(), 10).problem
     assert read_page(None, TraceQuery(), 10).problem == "nothing is traced here: trace.enabled is false"
     assert read_routes(path) == read_routes(None) == ()
     assert read_trace(path, "last") is read_trace(None, "last") is None
