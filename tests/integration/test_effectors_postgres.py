@@ -6,6 +6,7 @@ import asyncio
 import datetime
 import decimal
 import enum
+import logging
 import os
 import signal
 import sys
@@ -160,6 +161,32 @@ def test_a_value_of_the_wrong_kind_is_a_bug_that_the_log_names(
 
     run(check, postgres.url)
     assert "parameter :value is of a type that the statement does not take" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("statement", "given"),
+    [
+        ("insert into kept (a, b) values (:value, null)", "s455"),
+        ("insert into kept (a, b) values (:value, 'short')", "s455"),
+        ("select cast(:value::text as int)", "s455"),
+        ("select :value::int", "s455"),
+        ("select :value::uuid", "s455"),
+        ("select :value::text", 455455),
+        ("select :value::date", "s455"),
+    ],
+)
+def test_what_is_logged_of_a_failure_has_no_values_in_it(
+    postgres: PostgresServer, statement: str, given: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def check(store: Store) -> None:
+        await store.value(
+            sql.execute("create table if not exists kept (a text, b text not null check (length(b) > 9))")
+        )
+        await store.error(sql.execute(statement, {"value": given}))
+
+    caplog.set_level(logging.INFO)
+    run(check, postgres.url)
+    assert "455" not in caplog.text
 
 
 def test_a_value_that_is_too_long_for_its_column_is_unprocessable(postgres: PostgresServer) -> None:

@@ -28,6 +28,7 @@ _CANCELLED: Final = "57014"
 # Connections, resources, and an operator who stops the server.
 _AWAY: Final = ("08", "53", "57P", "58")
 _ARGUMENT: Final = re.compile(r"query argument \$([0-9]+):")
+_REASON: Final = re.compile(r"\(([^()]*)\)\Z")
 
 _log = logging.getLogger("zerver.effects")
 
@@ -51,6 +52,8 @@ def failure(effect: Effect[Any], names: Sequence[str], problem: Exception) -> Fa
     UPSTREAM_UNAVAILABLE and worth a retry; a statement that the server ends by a limit of its own TIMEOUT. All else is
     INTERNAL, and its text is for the log alone.
     """
+    if getattr(problem, "detail", None):  # it has all values of the row: nothing for a log
+        problem.detail = None  # type: ignore[attr-defined]  # of asyncpg
     code = getattr(problem, "sqlstate", None) or ""
     constraint = _CONFLICTS.get(code)
     if constraint is not None:
@@ -60,7 +63,7 @@ def failure(effect: Effect[Any], names: Sequence[str], problem: Exception) -> Fa
         what = f"{effect.label}: a {constraint} constraint forbids it"
         return Failure(Error(ErrorKind.CONFLICT, what, detail={"constraint": constraint}))
     if code in _VALUES and names:
-        _log.info("%s (%s): %s", effect.label, effect.target, problem)
+        _log.info("%s (%s): %s", effect.label, effect.target, type(problem).__name__)
         return unprocessable(effect, None, _VALUES[code])
     if code in _LOCKED:
         return Failure(Error(ErrorKind.UPSTREAM_UNAVAILABLE, f"{effect.label}: the database is locked"), retryable=True)
@@ -83,8 +86,10 @@ def _argument(effect: Effect[Any], name: str, problem: Exception) -> Failure:
     its type; of another it is a bug."""
     if isinstance(problem.__cause__, (ValueError, ArithmeticError)):
         return unprocessable(effect, name, "does not fit its type in the database")
-    what = f"parameter :{name} is of a type that the statement does not take; cast it, as :{name}::int: {problem}"
-    return internal(effect, what, problem)
+    # All of its text, or the exception itself, would have the value in the log.
+    found = _REASON.search(str(problem))
+    what = f"parameter :{name} is of a type that the statement does not take; cast it, as :{name}::int"
+    return internal(effect, what if found is None else f"{what}: {found[1]}")
 
 
 def _closed(problem: Exception) -> bool:
