@@ -34,7 +34,8 @@ def ask(ctx: CtxView[Never, Said | Rows]) -> Decision:
         sql.query("select 'x' as a where 1 = :one", {"one": 1}, into=Rows, timeout=10),
     ], then=show)
 
-def show(ctx: CtxView[Said]) -> Decision:
+def show(ctx: CtxView[Said | Rows]) -> Decision:
+    assert ctx.require(Rows)
     return Done.json(ctx.require(Said))
 
 def boom(ctx: CtxView) -> Decision:

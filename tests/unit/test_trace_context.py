@@ -15,6 +15,7 @@ from zerver.trace.propagation import Propagation
 from zerver.trace.trace_context import (
     SAMPLED,
     TraceContext,
+    attempt_span_id,
     context_of,
     own_context,
     parse_traceparent,
@@ -133,9 +134,11 @@ def test_ids_follow_from_the_request_and_differ_for_each_span() -> None:
     assert own_context("id1", sampled=True) == own_context("id1", sampled=True)
     assert own_context("id1", sampled=True).trace_id != own_context("id2", sampled=True).trace_id
     assert [own_context("id1", sampled=one).flags for one in (True, False)] == [SAMPLED, 0]
-    places = [("request",), *((need, effect, attempt) for need in (1, 2) for effect in (0, 1) for attempt in (1, 2))]
-    ids = {span_id(request, *place) for request in ("id1", "id2") for place in places}
-    assert len(ids) == 2 * len(places)
+    attempts = [(need, effect, attempt) for need in (1, 2) for effect in (0, 1, 999) for attempt in (1, 2)]
+    ids = {attempt_span_id(request, *place) for request in ("id1", "id2") for place in attempts}
+    ids |= {span_id(request, "request") for request in ("id1", "id2")}
+    assert len(ids) == 2 * len(attempts) + 2
+    assert attempt_span_id("id1", 1, 0, 1) in ids, "whoever asked in between"
     assert all(re.fullmatch("[0-9a-f]{16}", one) for one in ids)
 
 
@@ -157,10 +160,13 @@ def test_each_attempt_carries_the_clients_trace_and_a_span_of_its_own() -> None:
         None,
     ]
     propagation = Propagation(lambda: tickets.pop(0), sampled=False)
-    assert propagation.headers() == (("traceparent", f"00-{TRACE}-{span_id('r1', 1, 0, 1)}-01"), ("tracestate", "a=1"))
-    assert propagation.headers()[0] == ("traceparent", f"00-{TRACE}-{span_id('r1', 1, 0, 2)}-01")
+    assert propagation.headers() == (
+        ("traceparent", f"00-{TRACE}-{attempt_span_id('r1', 1, 0, 1)}-01"),
+        ("tracestate", "a=1"),
+    )
+    assert propagation.headers()[0] == ("traceparent", f"00-{TRACE}-{attempt_span_id('r1', 1, 0, 2)}-01")
     own = own_context("r2", sampled=False)
-    assert propagation.headers() == (("traceparent", f"00-{own.trace_id}-{span_id('r2', 1, 0, 1)}-00"),)
-    assert propagation.headers()[0] == ("traceparent", f"00-{TRACE}-{span_id('r1', 1, 1, 1)}-01")
+    assert propagation.headers() == (("traceparent", f"00-{own.trace_id}-{attempt_span_id('r2', 1, 0, 1)}-00"),)
+    assert propagation.headers()[0] == ("traceparent", f"00-{TRACE}-{attempt_span_id('r1', 1, 1, 1)}-01")
     assert propagation.headers() == ()
     assert propagation.headers() == ()

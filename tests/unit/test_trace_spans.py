@@ -34,7 +34,7 @@ from zerver.trace.recording import Recording
 from zerver.trace.redaction import Redaction
 from zerver.trace.span_attributes import SpanSettings, effect_attributes, effect_name, request_attributes, span_settings
 from zerver.trace.spans import SpanData, spans
-from zerver.trace.trace_context import own_context, span_id
+from zerver.trace.trace_context import attempt_span_id, own_context
 from zerver_runtime.outcome import Failure
 from zerver_runtime.reactor.join import Join, Mode
 
@@ -151,7 +151,9 @@ def test_each_attempt_is_a_span_below_the_step_that_waits_for_it() -> None:
     assert first.attributes["error.type"] == "UPSTREAM_UNAVAILABLE"
     assert [(one.name, one.attributes) for one in first.events] == [("retry", {"zerver.retry.wait": 0.1})]
     id = request.exchange.run.state.request.id
-    assert [first.span_id, second.span_id] == [span_id(id, 1, 0, 1), span_id(id, 1, 0, 2)], "what upstreams were told"
+    assert [first.span_id, second.span_id] == [attempt_span_id(id, 1, 0, 1), attempt_span_id(id, 1, 0, 2)], (
+        "what upstreams were told"
+    )
     assert found[0].context == own_context(id, sampled=True)
     assert found[0].parent_id == ""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from .trace_context import TraceContext, context_of, own_context, span_id
+from .trace_context import TraceContext, attempt_span_id, context_of, own_context
 
 if TYPE_CHECKING:
     from ..request import Request
@@ -32,7 +32,10 @@ class Propagation:
             return ()
         start, request = ticket.tag, ticket.scope.owner.state.request
         context = self._context if self._of == request.id else self._read(request)
-        parent = ("traceparent", context.traceparent(span_id(request.id, start.need, start.effect, ticket.attempt)))
+        parent = (
+            "traceparent",
+            context.traceparent(attempt_span_id(request.id, start.need, start.effect, ticket.attempt)),
+        )
         return (parent, ("tracestate", context.state)) if context.state else (parent,)
 
     def _read(self, request: Request) -> TraceContext:

@@ -19,7 +19,7 @@ import msgspec
 from .record import ErrorNote, TraceRecord
 from .span_attributes import Attributes, SpanSettings, effect_attributes, effect_name, request_attributes
 from .timeline import AttemptSpan, EffectSpan, NeedSpan, Segment, StepSpan, Timeline, timeline
-from .trace_context import TraceContext, context_of, own_context, span_id
+from .trace_context import TraceContext, attempt_span_id, context_of, own_context, span_id
 
 __all__ = ["PARKED_NS", "SpanData", "SpanEvent", "SpanKind", "spans"]
 
@@ -136,7 +136,7 @@ class _Tree:
 
     def _attempt(self, need: NeedSpan, effect: EffectSpan, attempt: AttemptSpan, parent: str) -> Iterator[SpanData]:
         last = attempt.number == len(effect.attempts)
-        own = span_id(self._record.id, need.number, effect.index, attempt.number)
+        own = attempt_span_id(self._record.id, need.number, effect.index, attempt.number)
         attributes = effect_attributes(effect.note, attempt.number, self._settings)
         end = attempt.end_ns
         if end is None:

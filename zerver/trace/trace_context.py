@@ -10,10 +10,14 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 
 import msgspec
 
-__all__ = ["SAMPLED", "TraceContext", "context_of", "own_context", "parse_traceparent", "parse_tracestate", "span_id"]
+__all__ = [
+    "SAMPLED", "TraceContext", "attempt_span_id", "context_of", "own_context", "parse_traceparent", "parse_tracestate",
+    "span_id",
+]  # fmt: skip
 
 SAMPLED = 0x01
 _KNOWN = 0x03  # sampled, and random (level 2); all others are sent as zero
@@ -27,6 +31,9 @@ _MEMBER = re.compile(r"([a-z0-9][a-z0-9_\-*/@]{0,255})=[ !-+\--<>-~]{0,255}[!-+\
 _MEMBERS = 32
 _LENGTH = 512  # characters that are passed on at most; "tracestate Limits" asks for as many
 _LONG = 128  # members that are longer go first
+# What a Need, and an effect of it, add to the number that ids of attempts begin with: more than there ever are of what
+# is in it.
+_NEED, _EFFECT, _MOST = 1 << 40, 1 << 20, (1 << 64) - 1
 
 
 class TraceContext(msgspec.Struct, frozen=True):
@@ -94,8 +101,20 @@ def own_context(request_id: str, *, sampled: bool) -> TraceContext:
 
 
 def span_id(request_id: str, *place: str | int) -> str:
-    """The id of a span of this request: ``"request"``; ``"step", index``; ``need, effect, attempt``."""
+    """The id of a span of this request: ``"request"``; ``"step", index``; and others, but for those of attempts."""
     return _digest("/".join([request_id, *map(str, place)]), 8)
+
+
+def attempt_span_id(request_id: str, need: int, effect: int, attempt: int) -> str:
+    """The id of the span of one attempt at an effect. It is made while requests wait for it: so there is one digest for
+    all of a request, and each place is a different number away from it."""
+    found = (_base(request_id) + need * _NEED + effect * _EFFECT + attempt) & _MOST
+    return f"{found:016x}" if found else _digest(request_id, 8)
+
+
+@lru_cache(maxsize=1)  # the effects of one request come together
+def _base(request_id: str) -> int:
+    return int(_digest(f"{request_id}/attempts", 8), 16)
 
 
 def _digest(text: str, size: int) -> str:

@@ -18,6 +18,7 @@ _DEFAULTS = (
     ("accept-encoding", "Accept-Encoding: gzip\r\n"),
     ("user-agent", "User-Agent: zerver\r\n"),
 )
+_DEFAULT_NAMES = frozenset([name for name, _ in _DEFAULTS])
 # Methods whose content means something: without one they say so (RFC 9110 section 8.6).
 _WITH_CONTENT = frozenset({"POST", "PUT", "PATCH"})
 # What asks for codings, protocols or waits that this client does not have.
@@ -96,9 +97,12 @@ def encode(request: HttpRequest, origin: Origin) -> bytes:
 
 def _fields(headers: tuple[tuple[str, str], ...], origin: Origin) -> tuple[str, int]:
     """Header lines, those that the request does not bring itself first; and how many lines its head then has."""
-    own = "".join([f"{name}: {value}\r\n" for name, value in headers])
+    own, brings = "", False
+    for name, value in headers:
+        own += f"{name}: {value}\r\n"
+        brings |= name in _DEFAULT_NAMES
+    if not brings:
+        return origin.fields + own, len(headers) + 6
     names = {name for name, _ in headers}
     lines = [line for name, line in _DEFAULTS if name not in names]
-    if len(lines) == len(_DEFAULTS):
-        return origin.fields + own, len(headers) + 6
     return "".join(lines).format(authority=origin.authority) + own, len(headers) + len(lines) + 2
