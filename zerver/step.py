@@ -260,7 +260,10 @@ def _view_arguments(view: Any, blame: str) -> tuple[Any, Any]:
     if typing.get_origin(view) is CtxView:
         arguments = typing.get_args(view)
         return arguments[0], arguments[1] if len(arguments) > 1 else Never
-    raise DefinitionError(f"{blame}: its parameter is annotated {view!r}; a step's context is a CtxView[Reads, Writes]")
+    raise DefinitionError(
+        f"{blame}: its parameter is annotated {view!r}; a step's context is a CtxView[Reads, Writes]. "
+        "Read what the client sent from that: ctx.param('id', int), ctx.query('limit', int), ctx.json(Model)"
+    )
 
 
 def _slots(part: Any, globals_: dict[str, Any], names: dict[str, Any], blame: str) -> list[type[Slot[Any]]]:

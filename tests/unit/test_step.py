@@ -389,7 +389,7 @@ def test_what_is_no_step_is_refused_with_its_name_and_the_cure(fn: Any, words: l
 @pytest.mark.parametrize(
     ("annotation", "words"),
     [
-        ("int", ["annotated <class 'int'>", "a step's context is a CtxView[Reads, Writes]"]),
+        ("int", ["annotated <class 'int'>", "a step's context is a CtxView[Reads, Writes]", "ctx.param('id', int)"]),
         (int, ["annotated <class 'int'>"]),
         ("CtxView | None", ["a step's context is a CtxView[Reads, Writes]"]),
         ("Annotated[CtxView, 1]", ["a step's context is a CtxView[Reads, Writes]"]),
