@@ -8,10 +8,13 @@ import json
 import re
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import closing
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -218,6 +221,20 @@ def test_tail_shows_traces_as_they_are_kept(folder: Path, zerver: Start) -> None
         found += line
     tail.signal(signal.SIGINT)
     assert tail.ended() == 0
+
+
+def test_a_list_says_of_which_day_its_times_are_unless_that_is_today(folder: Path, zerver: Start) -> None:
+    server = zerver("serve", "app:app", "--port", "0", "--schedulers", "1")
+    port = server.port()
+    for _ in range(3):
+        assert ask(port, "/boom")[0] == 500
+    server.signal(signal.SIGTERM)
+    assert server.ended() == 0
+    then = datetime(2026, 1, 31, 12)
+    with closing(sqlite3.connect(folder / "var/traces.db")) as store, store:
+        store.execute("UPDATE traces SET started_ns = ? WHERE seq < 3", (int(then.timestamp() * 1e9),))
+    lines = cli(folder, "list").splitlines()
+    assert [line.split()[0] for line in lines[2:]] == ["2026-01-31:", "12:00:00", "12:00:00"]
 
 
 def test_a_breaker_that_opens_and_closes_is_a_line_of_log_each(zerver: Start, engine: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import time
+from datetime import date
 from typing import Annotated
 
 import msgspec
@@ -62,7 +63,10 @@ def list_(
             typer.echo("no traces")
             return
         typer.echo(list_head(_width()))
+        day = date.today()
         for one in found:
+            if day != (day := date.fromtimestamp(one.started_ns / 1e9)):
+                typer.echo(f"{day}:")  # the times below are of that day
             typer.echo(list_line(one, _paint(), _width()))
 
 
