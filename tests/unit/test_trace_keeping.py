@@ -22,7 +22,7 @@ from zerver.trace.record import Row, decode
 from zerver.trace.recorder import ASKED, TailRecorder
 from zerver.trace.recording import Recording
 from zerver.trace.redaction import Redaction
-from zerver.trace.tail import LEAST_NS, SHARE, RouteTimes
+from zerver.trace.tail import APART_NS, LEAST_NS, SHARE, RouteTimes
 
 MS = 1_000_000
 HOME, ABROAD = "127.0.0.1", "192.0.2.1"
@@ -77,6 +77,7 @@ class Rig:
     def __init__(self, *, sample: int = 0, slow_ms: float | None = None, trusts: bool = False) -> None:
         self.sink = Sink()
         self.seen = 0
+        self.now_ns = 0
         self.timers: list[Callable[[], object]] = []
         self.recorder = TailRecorder(
             self.sink,
@@ -91,14 +92,20 @@ class Rig:
     def _call_later(self, delay: float, callback: Callable[[], object], /) -> Any:
         self.timers.append(callback)
 
-    def ask(self, *steps: Any, took_ms: float = 0.01, client: str = HOME, asks: bool = False, **given: Any) -> None:
+    def ask(
+        self, *steps: Any, took_ms: float = 0.01, client: str = HOME, asks: bool = False,
+        route: str = "GET /x", apart: bool = True, **given: Any,
+    ) -> None:  # fmt: skip
         request = Request("GET", "/x", headers=(ASKED,) if asks else (), client_ip=client, id="r1")
         driver = Driver(*(steps or (answers,)), request=request, **given)
         driver.start()
         driver.pass_time(took_ms / 1000)
         driver.close()
         run = driver.run
-        run.route = "GET /x"
+        run.route = route
+        run.state.started_ns += self.now_ns
+        run.ended_ns += self.now_ns
+        self.now_ns += APART_NS if apart else 1
         # As the interpreter does, when it has such a trace.
         if run.failure or run.response.status >= 500 or took_ms * MS > self.recorder.least_ns:  # type: ignore[union-attr]
             self.seen += 1
@@ -147,6 +154,24 @@ def test_a_client_that_goes_is_no_error() -> None:
     driver.close()
     rig.recorder.end(driver.run)
     assert rig.kept == []
+
+
+def test_of_many_that_are_slow_at_once_one_is_kept_for_each_route() -> None:
+    rig = Rig()
+    for number in range(200):
+        rig.ask(took_ms=10 + number % 7, route="GET /a" if number % 2 else "GET /b")
+        rig.turn()
+    rig.sink.rows.clear()
+    for _ in range(50):
+        rig.ask(took_ms=60, route="GET /a", apart=False)
+        rig.ask(took_ms=60, route="GET /b", apart=False)
+    rig.ask(fails_502, route="GET /a", apart=False)
+    rig.now_ns += APART_NS
+    rig.ask(took_ms=60, route="GET /a")
+    rig.turn()
+    assert [(one.why, one.route) for one in rig.sink.rows] == [
+        ("slow", "GET /a"), ("slow", "GET /b"), ("error", "GET /a"), ("slow", "GET /a")
+    ]  # fmt: skip
 
 
 def test_what_was_turned_away_before_it_began_is_not_kept_and_what_a_step_turns_away_is() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from .trace_context import TraceContext, attempt_span_id, context_of, own_context
+from .trace_context import attempt_span_from, attempts_base, context_of, own_context
 
 if TYPE_CHECKING:
     from ..request import Request
@@ -23,7 +23,8 @@ class Propagation:
         # Of the last request: its effects come together, and their headers differ in one id alone. Not the request
         # itself, which would be kept alive.
         self._of = ""
-        self._context = TraceContext("", "", 0)
+        self._base = 0
+        self._parts = ("", "", "")
 
     def headers(self) -> tuple[tuple[str, str], ...]:
         """What the attempt that is being started is to carry; nothing where it is none of a request."""
@@ -31,14 +32,14 @@ class Propagation:
         if ticket is None or ticket.scope.owner is None or ticket.tag is None:
             return ()
         start, request = ticket.tag, ticket.scope.owner.state.request
-        context = self._context if self._of == request.id else self._read(request)
-        parent = (
-            "traceparent",
-            context.traceparent(attempt_span_id(request.id, start.need, start.effect, ticket.attempt)),
-        )
-        return (parent, ("tracestate", context.state)) if context.state else (parent,)
+        if self._of != request.id:
+            self._read(request)
+        before, after, state = self._parts
+        span_id = attempt_span_from(self._base, start.need, start.effect, ticket.attempt)
+        parent = ("traceparent", f"{before}{span_id}{after}")
+        return (parent, ("tracestate", state)) if state else (parent,)
 
-    def _read(self, request: Request) -> TraceContext:
+    def _read(self, request: Request) -> None:
         context = context_of(request.headers) or own_context(request.id, sampled=self._sampled)
-        self._of, self._context = request.id, context
-        return context
+        before, after = context.traceparent(":").split(":")
+        self._of, self._base, self._parts = request.id, attempts_base(request.id), (before, after, context.state)

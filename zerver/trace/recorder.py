@@ -33,7 +33,6 @@ _QUEUE = 256  # traces that wait; each refers to all of its request
 _EVERY = 0.25  # seconds between two batches
 _BATCH = 4  # traces that are encoded in one turn of the loop: less than a millisecond
 _LOOK = 0.02  # seconds after which another request tells of the times of its route
-_NEVER = 1 << 62
 
 
 class Sink(Protocol):
@@ -105,7 +104,7 @@ class TailRecorder:
     def end(self, run: Execution, /) -> None:
         """See :class:`~zerver.trace.events.Trace`."""
         took, request = run.ended_ns - run.state.started_ns, run.state.request
-        slow = took > (self._bound_ns(run.route, took) if self._slow_ns is None else self._slow_ns)
+        slow = self._slow(run.route, took, run.ended_ns) if self._slow_ns is None else took > self._slow_ns
         sampled = self._sample > 0 and self._takes_sample()
         if self._looks:
             self._looks = False
@@ -131,15 +130,15 @@ class TailRecorder:
             self._hand_over(_QUEUE)
         await self._sink.close()
 
-    def _bound_ns(self, route: str, took: int) -> int:
-        """Of what this route takes usually, as it was known before this one."""
+    def _slow(self, route: str, took: int, now: int) -> bool:
+        """By what this route takes usually, as it was known before this one."""
         times = self._routes.get(route)
         if times is None:
             times = self._routes[route] = RouteTimes()
-        bound = times.bound_ns if times.known else _NEVER
+        slow = times.slow(took, now)
         if self._looks or not times.known:
             times.add(took)
-        return bound
+        return slow
 
     @property
     def _counts_each(self) -> bool:

@@ -10,13 +10,17 @@ from .events import EventKind
 if TYPE_CHECKING:
     from ..execution import Execution
 
-__all__ = ["LEAST_NS", "SHARE", "RouteTimes", "is_fault"]
+__all__ = ["APART_NS", "LEAST_NS", "SHARE", "RouteTimes", "is_fault"]
 
 SHARE = 0.001
 """Of the requests of a route, those that count as slow for it."""
 
 LEAST_NS = 1_000_000
 """What takes less is never slow: that would be the noise of the machine."""
+
+APART_NS = 100_000_000
+"""Of one route, what ends so soon after one that was slow does not count as slow: many that are slow at once are so for
+one reason, and to keep them all would be work just when there is enough."""
 
 _FIRST = 32  # times that are seen before any is slow
 _STEP = 0.2  # by which the bound follows what is above it
@@ -29,10 +33,11 @@ class RouteTimes:
     are above. That takes one number, and follows a route that becomes faster or slower.
     """
 
-    __slots__ = ("_first", "bound_ns")
+    __slots__ = ("_first", "_slow_at_ns", "bound_ns")
 
     def __init__(self) -> None:
         self._first: list[int] | None = []
+        self._slow_at_ns: int | None = None
         self.bound_ns = LEAST_NS
         """What takes longer is slow, once :attr:`known`."""
 
@@ -40,6 +45,15 @@ class RouteTimes:
     def known(self) -> bool:
         """Whether enough times were seen."""
         return self._first is None
+
+    def slow(self, took_ns: int, now_ns: int) -> bool:
+        """Whether one that took so long, and ends now, is slow for this route."""
+        if took_ns <= self.bound_ns or not self.known:
+            return False
+        if self._slow_at_ns is not None and now_ns - self._slow_at_ns < APART_NS:
+            return False
+        self._slow_at_ns = now_ns
+        return True
 
     def add(self, took_ns: int) -> None:
         """One more time."""

@@ -10,13 +10,12 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable
-from functools import lru_cache
 
 import msgspec
 
 __all__ = [
-    "SAMPLED", "TraceContext", "attempt_span_id", "context_of", "own_context", "parse_traceparent", "parse_tracestate",
-    "span_id",
+    "SAMPLED", "TraceContext", "attempt_span_from", "attempt_span_id", "attempts_base", "context_of", "own_context",
+    "parse_traceparent", "parse_tracestate", "span_id",
 ]  # fmt: skip
 
 SAMPLED = 0x01
@@ -108,13 +107,17 @@ def span_id(request_id: str, *place: str | int) -> str:
 def attempt_span_id(request_id: str, need: int, effect: int, attempt: int) -> str:
     """The id of the span of one attempt at an effect. It is made while requests wait for it: so there is one digest for
     all of a request, and each place is a different number away from it."""
-    found = (_base(request_id) + need * _NEED + effect * _EFFECT + attempt) & _MOST
-    return f"{found:016x}" if found else _digest(request_id, 8)
+    return attempt_span_from(attempts_base(request_id), need, effect, attempt)
 
 
-@lru_cache(maxsize=1)  # the effects of one request come together
-def _base(request_id: str) -> int:
+def attempts_base(request_id: str) -> int:
+    """What the ids of a request's attempts have in common."""
     return int(_digest(f"{request_id}/attempts", 8), 16)
+
+
+def attempt_span_from(base: int, need: int, effect: int, attempt: int) -> str:
+    """See :func:`attempt_span_id`."""
+    return f"{(base + need * _NEED + effect * _EFFECT + attempt) & _MOST or _MOST:016x}"  # all zeros is no id
 
 
 def _digest(text: str, size: int) -> str:
