@@ -295,6 +295,30 @@ def test_a_process_whose_counts_were_taken_over_is_not_counted_again() -> None:
         assert value(one.metrics(one.snapshots([], ())), "zerver_requests_total").value == 5
 
 
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
+def test_of_what_several_have_kept_the_one_that_has_all_of_the_others_counts(order: tuple[int, ...]) -> None:
+    totals, kept = Totals(), []
+    for process in (1, 2, 3):
+        totals.heard(snapshot((0, process), float(process), 5))
+        for _ in range(2):
+            totals.alive(set())
+        kept.append(totals.retained)
+    successor = Totals()
+    for which in order:
+        successor.adopt(kept[which])
+    assert value(successor.metrics(successor.snapshots([], ())), "zerver_requests_total").value == 15
+
+
+def test_what_was_kept_by_somebody_who_knows_less_is_not_taken() -> None:
+    totals, other = Totals(), Totals()
+    for one, process in ((totals, 1), (other, 2)):
+        one.heard(snapshot((0, process), 1.0, 5 + process))
+        for _ in range(2):
+            one.alive(set())
+    assert not totals.adopt(other.retained)
+    assert value(totals.metrics(totals.snapshots([], ())), "zerver_requests_total").value == 6
+
+
 def test_how_busy_a_scheduler_is_comes_of_the_cpu_time_between_two_looks() -> None:
     totals = Totals()
     for at, share in ((10.0, 0.0), (10.1, 0.0), (12.0, 0.5)):

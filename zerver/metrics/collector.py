@@ -80,10 +80,11 @@ class Collector:
         for key in self._asked.keys() - others.keys():
             del self._asked[key]
         unmet = {key: ref for key, ref in others.items() if key not in self._met}
-        if unmet and not self._totals.retained.gone:
+        if unmet:
             kept: dict[Key, Kept] = await self._answers(unmet, lambda ref: ref.kept())
-            for one in kept.values():
-                self._totals.adopt(one.retained)
+            for one in kept.values():  # what some have may be older than what others have
+                if self._totals.adopt(one.retained):
+                    self._told.clear()
             for one in kept.values():
                 for collector in one.collectors:
                     self._totals.heard(collector)

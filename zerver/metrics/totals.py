@@ -49,15 +49,19 @@ class Totals:
             self._last[snapshot.key] = msgspec.structs.replace(snapshot, samples=samples)
             self._measure(snapshot)
 
-    def adopt(self, retained: Retained) -> None:
-        """What somebody else has retained, who looked after the same processes before. To be called before the first
-        :meth:`alive`; later it does nothing, as this one has begun to retain by itself."""
-        if not self.retained.gone:
-            self.retained = retained
-            for one in retained.samples:
-                self._told_apart(one)
-            for key in retained.gone:
-                self._last.pop(key, None)
+    def adopt(self, retained: Retained) -> bool:
+        """What somebody else has retained, who looked after the same processes, before or beside this one. It is taken
+        if it has all that this one has retained, and more; whether it was."""
+        gone = set(retained.gone)
+        if len(gone) <= len(self.retained.gone) or not gone.issuperset(self.retained.gone):
+            return False
+        self.retained = retained
+        for one in retained.samples:
+            self._told_apart(one)
+        for key in retained.gone:
+            self._last.pop(key, None)
+            self._busy.pop(key, None)
+        return True
 
     def alive(self, keys: Collection[Key]) -> bool:
         """These processes are there; no other is any more. Whether :attr:`retained` has changed."""
