@@ -241,7 +241,7 @@ function tell() {
     : state.loading && !state.traces.length ? 'looking…' : `${grouped(state.total)} ${filtered ? 'match' : 'kept'}${state.behind ? ', and many newer ones: see the top' : ''}`;
   byId('clear').hidden = !filtered;
   const nothing = byId('nothing');
-  const empty = filtered ? 'No kept request matches.' : 'No request has been kept yet: errors and slow ones will be.';
+  const empty = filtered ? 'No kept request matches.' : 'No request has been kept yet.';
   nothing.textContent = state.traces.length || state.loading ? '' : state.problem || empty;
   nothing.hidden = !nothing.textContent;
 }
