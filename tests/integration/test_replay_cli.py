@@ -141,6 +141,7 @@ def test_a_part_exits_with_2_and_says_up_to_where(folder: Path) -> None:
         (("r00000", "tests"), "PATH tests: it is for --save-test"),
         (("r00000", "--save-test", "tests/replayed.py"), "give a name that pytest finds"),
         (("broken.zrec",), "this is no recording"),
+        (("x" * 300 + ".zrec",), "the recording cannot be read"),
     ],
 )
 def test_what_cannot_be_replayed_exits_with_2(folder: Path, arguments: tuple[str, ...], told: str) -> None:
@@ -202,6 +203,16 @@ def test_a_saved_test_passes_as_it_stands_and_fails_when_the_behaviour_changes(f
     assert failed.returncode == 1
     assert "diverged at step show" in failed.stdout
     assert 'expected  body {"price":7}' in failed.stdout
+
+
+def test_a_test_of_a_route_of_any_length_is_saved(folder: Path) -> None:
+    with TraceReader("var/traces.db") as reader:
+        record = reader.get("r00000")
+    assert record is not None
+    keep([msgspec.structs.replace(record, id="long00", route="GET /" + "long/" * 99)])
+    assert zerver("long00", "--save-test", "--app", "shopped:app").exit_code == 0
+    (test,) = (folder / "tests").glob("test_*.py")
+    assert test.name.endswith("_200_long00.py")
 
 
 def test_a_saved_test_of_a_part_passes_up_to_there(folder: Path) -> None:

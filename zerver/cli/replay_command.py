@@ -21,6 +21,8 @@ __all__ = ["EXITS", "find_app", "find_record", "run", "save_test"]
 EXITS = {"identical": 0, "diverged": 1, "partial": 2}
 """Exit codes. 2 is also for what cannot be replayed at all."""
 
+_LONGEST = 100  # characters of the name of a test
+
 _TEST = '''"""A recorded request, replayed: what the app did with it, it does still."""
 
 from pathlib import Path
@@ -39,12 +41,15 @@ def test_{slug}() -> None:
 def find_record(path: str, id: str) -> TraceRecord:
     """The record of a request by its id, or its end, or ``last``, in the store at ``path``; or in the file ``id``.
 
-    :raises AppError: there is none.
+    :raises AppError: there is none, or its file cannot be read.
     :raises StoreError, RecordError: it cannot be read.
     """
     file = Path(id)
-    if file.suffix and file.is_file():
-        return read_recording(file.read_bytes())
+    try:
+        if file.suffix and file.is_file():
+            return read_recording(file.read_bytes())
+    except OSError as problem:
+        raise AppError(f"the recording cannot be read: {problem}") from None
     with TraceReader(path) as reader:
         newest = reader.summaries(limit=1) if id == "last" else ()
         found = reader.get(newest[0].id if newest else id)
@@ -121,4 +126,4 @@ def save_test(target: str, record: TraceRecord, report: Replay, path: Path | Non
 
 def _slug(record: TraceRecord) -> str:
     words = f"{record.route or record.request.method} {record.status or 'gone'} {record.id[-6:]}"
-    return re.sub(r"[^a-z0-9]+", "_", re.sub(r":\w+", "", words.lower())).strip("_")
+    return re.sub(r"[^a-z0-9]+", "_", re.sub(r":\w+", "", words.lower()))[-_LONGEST:].strip("_")
