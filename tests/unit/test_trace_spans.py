@@ -326,6 +326,10 @@ def test_effects_tell_what_the_conventions_ask_for(note: EffectNote, name: str, 
         ("select $$secret$$, $a$it's$a$, 'x'", "select ?, ?, ?"),
         ("select a -- secret 1\nfrom t /* secret 'x */ where b", "select a \nfrom t  where b"),
         ('select "col 1"."x" limit 10', 'select "col ?"."x" limit ?'),
+        (r"select E'it\'s secret', e'\\', 'like\', b", "select ?, ?, ?, b"),
+        (r"select a where b like'\' and c = 'secret'", "select a where b like? and c = ?"),
+        (r"select E'cut off in \'the midd\\"[:-1] + "…", "select ?"),
+        ("select .5, t.a5, 1.5 /* a /* secret */ secret */, b", "select ?, t.a5, ? "),
     ],
 )
 def test_statements_are_told_without_the_values_in_them(sql: str, text: str) -> None:

@@ -29,7 +29,9 @@ _DEFAULT_PORTS = {"http": 80, "https": 443, "postgres": 5432, "postgresql": 5432
 _REDIS = {"get": "GET", "put": "SET", "set": "SET", "delete": "DEL", "scan": "SCAN"}
 # Texts, numbers and comments of SQL; what follows a name, a parameter's sign or a dot is none. A text may be cut off.
 _VALUES = re.compile(
-    r"(?s:'(?:[^']|'')*(?:'|\Z)|\$(\w*)\$.*?(?:\$\1\$|\Z)|--[^\n]*|/\*.*?(?:\*/|\Z))|(?<![\w$:@.?\"])\d[\w.]*"
+    r"(?s:(?<![\w$])[eE]'(?:[^'\\]|''|\\.)*(?:'|\\?\Z)|'(?:[^']|'')*(?:'|\Z)|\$(\w*)\$.*?(?:\$\1\$|\Z)|--[^\n]*"
+    # Comments may be nested; then all of the rest is left out.
+    r"|/\*(?:(?!/\*|\*/).)*\*/|/\*.*)|(?<![\w$:@.?\"])\.?\d[\w.]*"
 )
 
 
