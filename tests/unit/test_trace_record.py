@@ -243,6 +243,16 @@ def test_bodies(body: bytes, kind: bytes, kept: bytes | None, found: list[str]) 
     assert places == found
 
 
+def test_places_are_told_in_bounds_however_long_names_are_and_many_secrets() -> None:
+    for body in ({"k" * 30_000: [{"token": 1}] * 1_000}, {str(n): {"token": n} for n in range(1_000)}):
+        found: list[str] = []
+        kept = Redaction().body(msgspec.json.encode(body), b"application/json", found)
+        assert kept is not None
+        assert kept.count(b"[redacted]") == 1_000
+        assert 1 <= len(found) <= 100
+        assert max(map(len, found)) < 300
+
+
 def test_urls_in_headers_are_looked_through() -> None:
     found: list[str] = []
     headers = [

@@ -24,6 +24,8 @@ SECRETS = (
 )  # fmt: skip
 """What is always redacted, in any case, with ``-`` and ``_`` alike, or without: ``accessToken``."""
 
+_PLACES = 100  # of a body that are told
+_LONGEST = 200  # characters of one
 _FORM = b"application/x-www-form-urlencoded"
 _json = msgspec.json.Decoder()
 # The name of a parameter in a URL, which may be in a header (Referer, Location), in its query or after it.
@@ -112,7 +114,7 @@ class Redaction:
         try:
             value, places = _json.decode(body), list[str]()
             redacted = self.value(value, places)
-            found += places
+            found += dict.fromkeys(places[:_PLACES])
             return body if redacted is value else msgspec.json.encode(redacted)
         except (msgspec.DecodeError, RecursionError):
             if not self._somewhere.search(body):
@@ -129,7 +131,7 @@ class Redaction:
         if isinstance(value, dict):
             changed = {}
             for name, inner in value.items():
-                place = f"{path}.{name}" if path else str(name)
+                place = _place(path, f".{name}" if path else str(name))
                 if self.secret(str(name)) and inner is not None:
                     found.append(f"body:{place}")
                     changed[name] = REDACTED
@@ -137,7 +139,7 @@ class Redaction:
                     changed[name] = self.value(inner, found, place)
             return changed if any(changed[name] is not value[name] for name in value) else value
         if isinstance(value, list):
-            items = [self.value(inner, found, f"{path}[{position}]") for position, inner in enumerate(value)]
+            items = [self.value(inner, found, _place(path, f"[{position}]")) for position, inner in enumerate(value)]
             return items if any(new is not old for new, old in zip(items, value, strict=True)) else value
         if isinstance(value, (str, bytes)) and value[:1] in ("{", "[", b"{", b"["):
             return self._json_text(value, found, path)
@@ -156,6 +158,11 @@ class Redaction:
             return text
         kept = msgspec.json.encode(redacted)
         return kept.decode() if isinstance(text, str) else kept
+
+
+def _place(path: str, inner: str) -> str:
+    """For people: names are as long, and as deep, as who sent them likes."""
+    return f"{path}{inner}" if len(path) + len(inner) <= _LONGEST else f"{path}…"[: _LONGEST + 1]
 
 
 def _plain(name: str) -> str:
