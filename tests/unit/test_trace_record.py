@@ -167,6 +167,27 @@ def test_without_bodies_none_is_kept() -> None:
     assert (record.response.body, record.response.size) == (None, 3)
 
 
+def test_results_are_kept_in_bounds_however_many_there_are() -> None:
+    def asks(ctx: CtxView) -> Decision:
+        return Need([effect(op=str(n)) for n in range(100)], then=ends)
+
+    def ends(ctx: CtxView) -> Decision:
+        return Done.text("ended")
+
+    driver = Driver(asks)
+    driver.start()
+    for index, (_, what) in enumerate(list(driver.in_flight.items())):
+        raw = "x" * 60_000
+        driver.run.tell(("ReactorEffectCompleted", 0.0, StartEffect(1, index, what), Success(raw), raw))
+        driver.settle(index, Success(raw))
+    driver.close()
+    kept = record_of(driver)
+    assert len(kept.results) == 100
+    assert 4 * 1024**2 <= len(encode(kept)) < 4.2 * 1024**2
+    assert kept.results[0].raw is not None
+    assert kept.results[-1].missing == "what came before it has 4194304 bytes, and more is not kept"
+
+
 def test_a_request_of_any_number_of_events_is_cut() -> None:
     def again(ctx: CtxView) -> Decision:
         return Need([effect()], then=again)

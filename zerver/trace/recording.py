@@ -53,6 +53,7 @@ from .values import LARGEST, Snapshot
 
 __all__ = ["Recording"]
 
+_RESULTS: Final = 4 * 1024 * 1024  # bytes of what drivers gave, of a request, after which no more is kept
 _EVENTS: Final = 2_000  # of a request; a step that asks for effects in a loop may have any number
 
 
@@ -149,6 +150,7 @@ class Recording:
     def _results(self, events: tuple[Any, ...]) -> Iterator[ResultNote]:
         """What each effect came to, as its driver gave it."""
         retries: dict[tuple[int, int], int] = {}
+        kept = 0
         for event in events:
             if event is None or len(event) != 5 or not isinstance(event[0], str):
                 continue
@@ -158,17 +160,21 @@ class Recording:
                 retries[place] = retries.get(place, 0) + 1
             elif name == "ReactorEffectCompleted":
                 attempts = retries.get(place, 0) + 1
-                yield self._result(start, attempts, detail, raw)
+                note = self._result(start, attempts, detail, raw, kept < _RESULTS)
+                kept += len(note.raw or b"")
+                yield note
 
-    def _result(self, start: StartEffect | DetachEffect, attempts: int, outcome: Outcome, raw: Any) -> ResultNote:
+    def _result(
+        self, start: StartEffect | DetachEffect, attempts: int, outcome: Outcome, raw: Any, room: bool
+    ) -> ResultNote:
         effect, need, index = start.what, start.need, start.effect
         if isinstance(outcome, Success):
-            kept, missing, redacted = self._raw(effect, raw)
+            kept, missing, redacted = self._raw(effect, raw, room)
             return ResultNote(need, index, attempts, None, kept, missing, redacted)
         error = error_note(outcome.error)
         # What the last attempt gave, or one before it: only if it leads to this failure, it is what this one came of.
         if raw is not None and _failure_of(effect, raw) == outcome.error:
-            kept, _, redacted = self._raw(effect, raw)
+            kept, _, redacted = self._raw(effect, raw, room)
             if kept is not None and not redacted:
                 return ResultNote(need, index, attempts, error, kept)
         detail = outcome.error.detail if isinstance(outcome.error, Error) else None
@@ -181,10 +187,12 @@ class Recording:
             return ResultNote(need, index, attempts, error, missing="the detail of its error cannot be encoded")
         return ResultNote(need, index, attempts, error, redacted=tuple(found), detail=data)
 
-    def _raw(self, effect: Effect[Any], raw: Any) -> tuple[bytes | None, str, tuple[str, ...]]:
-        """What a driver gave, packed; or why it is not; and what is redacted in it."""
+    def _raw(self, effect: Effect[Any], raw: Any, room: bool) -> tuple[bytes | None, str, tuple[str, ...]]:
+        """What a driver gave, packed; or why it is not; and what is redacted in it. ``room``: whether there is any."""
         if not self._bodies:
             return None, "trace.bodies is off", ()
+        if not room:
+            return None, f"what came before it has {_RESULTS} bytes, and more is not kept", ()
         try:
             return self._kept(effect, raw)
         except (msgspec.MsgspecError, *values.UNENCODABLE):  # it is nested too deeply, for one
