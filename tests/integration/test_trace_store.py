@@ -145,6 +145,30 @@ def test_several_processes_write_at_once(path: str) -> None:
         assert all(reader.get(one.id) for one in reader.summaries(limit=50))
 
 
+def test_who_opens_a_new_store_at_once_with_others_waits_for_them(tmp_path: Path) -> None:
+    """As schedulers that stop together do, each with its first traces."""
+    for number in range(40):
+        path = str(tmp_path / f"{number}.db")
+        together, failed = threading.Barrier(8), list[StoreError]()
+
+        def write(who: int, path: str = path, together: Any = together, failed: Any = failed) -> None:
+            writer = store(path)
+            together.wait()
+            try:
+                writer.write([row(str(who))])
+            except StoreError as problem:
+                failed.append(problem)
+            writer.close()
+
+        writers = [threading.Thread(target=write, args=(who,)) for who in range(8)]
+        for writer in writers:
+            writer.start()
+        for writer in writers:
+            writer.join()
+        assert failed == []
+        assert sorted(ids(path)) == [str(who) for who in range(8)]
+
+
 def test_reading_where_there_is_nothing_says_so(path: str, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="it is not there"):
         TraceReader(path)
