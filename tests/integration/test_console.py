@@ -5,7 +5,9 @@ from __future__ import annotations
 import http.client
 import json
 import sqlite3
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -14,8 +16,12 @@ import msgspec
 import pytest
 from chromium_kit import CHROMIUM, Browser, Page
 from kept_traces import HOSTILE, checkout, fill, row_of, simple
-from serve_kit import PATIENCE, Process
+from serve_kit import PATIENCE, Process, wait_for
 
+from zerver import App
+from zerver.console.reading import run_replay
+from zerver.console.tables import ReplayView
+from zerver.error import AppError
 from zerver.trace.store import TraceStore
 
 COUNT = 10_000
@@ -191,6 +197,32 @@ def test_what_no_store_can_have_is_not_there(server: str, path: str) -> None:
     status, _, body = ask(server, path)
     assert status in (200, 404)
     assert not json.loads(body).get("traces")
+
+
+def test_replays_that_do_not_end_leave_threads_for_all_else(store: str) -> None:
+    ended = threading.Event()
+
+    def load() -> App:
+        assert ended.wait(PATIENCE)
+        raise AppError("it has no such route")
+
+    with ThreadPoolExecutor(4) as pool:
+        stuck = [pool.submit(run_replay, store, "last", load) for _ in range(4)]
+        try:
+            wait_for(lambda: "4 replays are under way" in said(run_replay(store, "last", raises)))
+        finally:
+            ended.set()
+        assert all("it has no such route" in said(one.result(PATIENCE)) for one in stuck)
+    assert "it is broken" in said(run_replay(store, "last", raises))
+
+
+def raises() -> App:
+    raise AppError("it is broken")
+
+
+def said(view: ReplayView | None) -> str:
+    assert view is not None
+    return view.problem
 
 
 @pytest.mark.parametrize(

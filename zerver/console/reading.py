@@ -4,6 +4,7 @@ block, and are for a thread.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 
 from ..app import App
@@ -20,6 +21,8 @@ from .tables import Graphs, ReplayView, replay_view
 __all__ = ["read_graphs", "read_page", "read_routes", "read_trace", "run_replay"]
 
 
+_REPLAYS = 4
+_replays = threading.BoundedSemaphore(_REPLAYS)
 _UNTRACED = "nothing is traced here: trace.enabled is false"
 
 
@@ -61,7 +64,10 @@ def read_trace(store: str | None, id: str) -> TraceDocument | str | None:
 
 
 def run_replay(store: str | None, id: str, load: Callable[[], App]) -> ReplayView | None:
-    """Replay the request of an id with the app that is served; ``None`` where its trace is not kept."""
+    """Replay the request of an id with the app that is served; ``None`` where its trace is not kept. A few at a time:
+    nothing ends a step that does not end, and there are other things to be done on threads."""
+    if not _replays.acquire(blocking=False):
+        return ReplayView(problem=f"{_REPLAYS} replays are under way, and have not ended; try again later")
     try:
         record = _record(store, id)
         if record is None:
@@ -69,6 +75,8 @@ def run_replay(store: str | None, id: str, load: Callable[[], App]) -> ReplayVie
         return replay_view(replay(load(), record))
     except ZerverError as problem:
         return ReplayView(problem=f"it cannot be replayed here: {problem}")
+    finally:
+        _replays.release()
 
 
 def _record(store: str | None, id: str) -> TraceRecord | None:
