@@ -303,6 +303,7 @@ def test_what_is_compressed_is_not_kept() -> None:
         (sql.query("SELECT data FROM t"), SqlRows(("data",), [('{"password": "p455"}',)])),
         (sql.query("SELECT data FROM t"), SqlRows(("data",), [(b'{"password": "p455"}',)])),
         (effect(op="look"), '{"password": "p455"}'),
+        (effect(op="look"), '\n [{"password": "p455"}]'),
     ],
 )
 def test_secrets_within_values_are_redacted(what: Effect[Any], raw: object) -> None:

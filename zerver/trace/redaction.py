@@ -141,7 +141,7 @@ class Redaction:
         if isinstance(value, list):
             items = [self.value(inner, found, _place(path, f"[{position}]")) for position, inner in enumerate(value)]
             return items if any(new is not old for new, old in zip(items, value, strict=True)) else value
-        if isinstance(value, (str, bytes)) and value[:1] in ("{", "[", b"{", b"["):
+        if isinstance(value, (str, bytes)) and value.lstrip()[:1] in ("{", "[", b"{", b"["):
             return self._json_text(value, found, path)
         return value
 
