@@ -449,6 +449,12 @@ app.mount("/chat", Starlette(routes=[WebSocketRoute("/{room}", echo)]))
 """
 
 
+UPGRADE = (
+    b"GET /chat/a HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
+
+
 @pytest.mark.engines("reactor", "blocking")
 def test_a_mounted_app_has_websockets(folder: Path, zerver: Start) -> None:
     (folder / "chat.py").write_text(CHAT)
@@ -471,6 +477,22 @@ def test_a_mounted_app_has_websockets(folder: Path, zerver: Start) -> None:
     assert sorted(logged) == [("", "403", "0"), ("/a/b", "403", "0"), ("/a?x=1", "101", str(sent))]
 
 
+def talks(port: int) -> bool:
+    """Whether a chat goes on; where it does not, that is because its scheduler ends."""
+    try:
+        with connect(f"ws://127.0.0.1:{port}/chat/b") as client:
+            client.send("again")
+            assert client.recv(PATIENCE) == "/chat/b 127.0.0.1 again"
+            return True
+    except InvalidStatus as answer:
+        if answer.response.status_code != 503:
+            raise
+    except ConnectionClosed as closed:
+        if closed.rcvd is None or closed.rcvd.code != 1012:
+            raise
+    return False
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_websockets_are_closed_with_1012_when_their_scheduler_stops(
     folder: Path, zerver: Start, number: signal.Signals
@@ -487,24 +509,33 @@ def test_websockets_are_closed_with_1012_when_their_scheduler_stops(
             assert closed.value.rcvd is not None
             assert closed.value.rcvd.code == 1012
     if number == signal.SIGHUP:
-        server.read_until("reloaded")
-        with connect(f"ws://127.0.0.1:{port}/chat/b") as client:
-            client.send("again")
-            assert client.recv(PATIENCE) == "/chat/b 127.0.0.1 again"
+        server.read_until("reloaded")  # by one scheduler; the other old one is still there, for a moment
+        wait_for(lambda: talks(port))
         server.signal(signal.SIGTERM)
     assert server.ended() == 0
     assert (folder / "gone").read_text().split().count("1012") == 5
+
+
+def test_an_upgrade_that_comes_while_its_scheduler_stops_is_told_to_come_again(folder: Path, zerver: Start) -> None:
+    (folder / "chat.py").write_text(CHAT)
+    server = zerver("serve", "chat", "--port", "0", "--schedulers", "1")
+    port = server.port()
+    with send(port, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n") as client:
+        assert client.recv(65536).endswith(b"hello")
+        server.signal(signal.SIGTERM)
+        wait_for(lambda: refused(port))
+        client.sendall(UPGRADE)
+        answer = rest(client)
+    assert answer.startswith(b"HTTP/1.1 503 "), answer
+    assert b"\r\nretry-after: 1\r\n" in answer.lower()
+    assert server.ended() == 0
 
 
 def test_what_a_client_sends_behind_its_upgrade_is_not_lost(folder: Path, zerver: Start) -> None:
     (folder / "chat.py").write_text(CHAT)
     port = zerver("serve", "chat", "--port", "0").port()
     frame = b"\x81\x82" + bytes(4) + b"hi"  # text, masked with zeros
-    upgrade = (
-        b"GET /chat/a HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        b"Sec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\nSec-WebSocket-Version: 13\r\n\r\n"
-    )
-    with send(port, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n" + upgrade + frame) as client:
+    with send(port, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n" + UPGRADE + frame) as client:
         received = b""
         while not received.endswith(b"/chat/a 127.0.0.1 hi"):
             chunk = client.recv(65536)

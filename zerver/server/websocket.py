@@ -67,7 +67,10 @@ class WebSockets:
             logged.end()
 
     async def _answer(self, scope: Any, receive: Any, send: Any) -> None:
-        if self._server.stopping:
-            await send({"type": "websocket.close", "code": 1012})  # before accept: 403
-        else:
+        if not self._server.stopping:
             await self._app(scope, receive, send)
+            return
+        # It was accepted before, and asks now. Another scheduler has the next connection.
+        headers = [(b"retry-after", b"1"), (b"content-length", b"0")]
+        await send({"type": "websocket.http.response.start", "status": 503, "headers": headers})
+        await send({"type": "websocket.http.response.body", "body": b""})
