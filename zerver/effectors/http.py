@@ -16,13 +16,13 @@ from .base import Done
 from .folder import Folder
 from .http_aiohttp import AiohttpEffector
 from .http_client import LeanHttpEffector
-from .http_client.request import fits
+from .http_client.request import Fields, fits
 from .http_failure import unavailable
 from .http_redirect import NoRedirect, redirected
 
 __all__ = ["HttpEffector", "Propagate"]
 
-Propagate: TypeAlias = Callable[[], tuple[tuple[str, str], ...]]
+Propagate: TypeAlias = Callable[[], Fields]
 """Gives the headers of W3C Trace Context that the attempt which is being started is to carry. Called within ``start``;
 an effect that brings a ``traceparent`` of its own gets none."""
 
@@ -52,13 +52,14 @@ class HttpEffector:
 
     def start(self, effect: Effect[Any], done: Done, /) -> Callable[[], object] | None:
         request: HttpRequest = effect.args
-        if self._propagate is not None:
-            effect = _carrying(effect, self._propagate())
+        more = () if self._propagate is None else self._propagate()
+        if more and request.headers and any(name == "traceparent" for name, _ in request.headers):
+            more = ()
         if request.redirects:
-            following = _Following(self._start, effect, done)
+            following = _Following(self._start, _carrying(effect, more), done)
             following.go()
             return following.cancel
-        return self._start(effect, done)
+        return self._start(effect, done, more)
 
     async def close(self) -> None:
         """Cancel what is in flight and close all connections."""
@@ -67,21 +68,20 @@ class HttpEffector:
         finally:
             await self._full.close()
 
-    def _start(self, effect: Effect[Any], done: Done, /) -> Callable[[], object] | None:
+    def _start(self, effect: Effect[Any], done: Done, more: Fields = ()) -> Callable[[], object] | None:
         if self._proxies or not fits(effect.args):
-            return self._full.start(effect, done)
-        return self._lean.start(effect, done)
+            return self._full.start(_carrying(effect, more), done)
+        return self._lean.start(effect, done, more)
 
     def __repr__(self) -> str:
         return f"<HttpEffector: {self._lean!r}, {self._full!r}>"
 
 
-def _carrying(effect: Effect[Any], more: tuple[tuple[str, str], ...]) -> Effect[Any]:
+def _carrying(effect: Effect[Any], more: Fields) -> Effect[Any]:
     request: HttpRequest = effect.args
-    headers = request.headers
-    if not more or (headers and any(name == "traceparent" for name, _ in headers)):
+    if not more:
         return effect
-    return msgspec.structs.replace(effect, args=msgspec.structs.replace(request, headers=(*headers, *more)))
+    return msgspec.structs.replace(effect, args=msgspec.structs.replace(request, headers=(*request.headers, *more)))
 
 
 class _Following:

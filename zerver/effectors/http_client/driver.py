@@ -15,7 +15,7 @@ from ..base import Done, cancelled, closed, failure_of
 from ..http_failure import BROKEN, connect_fault, unavailable
 from .connection import Connection
 from .pool import Pool
-from .request import Origin, encode, origin_of
+from .request import Fields, Origin, encode, origin_of
 from .response import Fault
 
 __all__ = ["LeanHttpEffector"]
@@ -42,7 +42,8 @@ class LeanHttpEffector:
         self._open: set[Connection] = set()
         self._nothing_left: asyncio.Future[None] | None = None
 
-    def start(self, effect: Effect[Any], done: Done, /) -> Callable[[], object] | None:
+    def start(self, effect: Effect[Any], done: Done, /, more: Fields = ()) -> Callable[[], object] | None:
+        """See :class:`Effector`. ``more``: header fields beside those of the effect, which has none of these names."""
         if self._closed:
             done(closed(effect))
             return None
@@ -50,7 +51,7 @@ class LeanHttpEffector:
             self._loop = asyncio.get_running_loop()
         request: HttpRequest = effect.args
         origin = origin_of(request.url)
-        attempt = _Attempt(self, effect, done, origin, encode(request, origin))
+        attempt = _Attempt(self, effect, done, origin, encode(request, origin, more))
         connection = self._pool.take(origin)
         if connection is not None and connection.usable:
             attempt.send(connection)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import TypeAlias
 from urllib.parse import urlsplit
 
 import msgspec
@@ -10,7 +11,10 @@ import msgspec
 from ...effects.http import HttpRequest
 from ...error import DefinitionError
 
-__all__ = ["Origin", "encode", "fits", "origin_of"]
+__all__ = ["Fields", "Origin", "encode", "fits", "origin_of"]
+
+Fields: TypeAlias = tuple[tuple[str, str], ...]
+"""Names in lower case, and values."""
 
 _DEFAULTS = (
     ("host", "Host: {authority}\r\n"),
@@ -64,8 +68,8 @@ def origin_of(url: str) -> Origin:
     return _origin(url[:at] if at > 0 else url)
 
 
-def encode(request: HttpRequest, origin: Origin) -> bytes:
-    """Head and body.
+def encode(request: HttpRequest, origin: Origin, more: Fields = ()) -> bytes:
+    """Head and body. ``more``: header fields beside those of the request, which has none of these names.
 
     :raises DefinitionError: CR, LF, NUL or a space stands where it would end something too early. Constructors refuse
         them; this holds for whatever else makes a request.
@@ -78,6 +82,9 @@ def encode(request: HttpRequest, origin: Origin) -> bytes:
         fields, lines = _fields(headers, origin)
     else:
         fields = origin.fields
+    for name, value in more:
+        fields += f"{name}: {value}\r\n"
+        lines += 1
     if body is not None:
         head = f"{method} {target} HTTP/1.1\r\n{fields}Content-Length: {len(body)}\r\n\r\n"
         lines += 1
@@ -95,7 +102,7 @@ def encode(request: HttpRequest, origin: Origin) -> bytes:
     return data + body if body else data
 
 
-def _fields(headers: tuple[tuple[str, str], ...], origin: Origin) -> tuple[str, int]:
+def _fields(headers: Fields, origin: Origin) -> tuple[str, int]:
     """Header lines, those that the request does not bring itself first; and how many lines its head then has."""
     own, brings = "", False
     for name, value in headers:
