@@ -126,7 +126,7 @@ async def boot_admin(context: SchedulerContext, config: Config, load: Callable[[
 
     async def end() -> None:
         await collector.close()
-        await say_last(stage, look())
         await admin.stop()
+        await say_last(stage, look())  # no less than what was answered until now
 
     context.on_drain.append(end)
