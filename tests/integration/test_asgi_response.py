@@ -18,6 +18,8 @@ from asgi_kit import Connection, ask, configured, serving, until
 
 from zerver import App, CtxView, Decision, Done, Error, ErrorKind, Fail, Request, Response
 from zerver.response import StreamBody
+from zerver.server.asgi_response import _OnThreads
+from zerver_runtime.reactor.threads import ThreadPool
 
 pytestmark = pytest.mark.usefixtures("engine")
 
@@ -672,3 +674,28 @@ async def test_a_file_that_cannot_be_read_is_500(file: Path, caplog: pytest.LogC
     os.chmod(file, 0)
     assert (await get_file(file)).status == 500
     assert "PermissionError" in caplog.text
+
+
+async def test_a_stream_that_the_server_cancels_is_closed_although_its_threads_end() -> None:
+    closed = threading.Event()
+
+    def chunks() -> Iterator[bytes]:
+        try:
+            while True:
+                yield b"x"
+        finally:
+            closed.set()
+
+    pool = ThreadPool(1, 1, name="test")
+    source = _OnThreads(chunks(), pool)
+    assert await source.next() == b"x"
+    pool.close()
+
+    async def close() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        await source.close()
+
+    await asyncio.wait([asyncio.ensure_future(close())])
+    assert closed.wait(5)

@@ -187,7 +187,8 @@ class _OnThreads:
         if not self._begun and not hasattr(self._chunks, "close"):
             return
         if task is not None and task.cancelling():
-            self._pool.submit(self._close)
+            # The pool may be closed before a thread of it gets to this.
+            threading.Thread(target=self._close, name="zerver-close", daemon=True).start()
         else:
             await _on_thread(self._pool, self._close)
 
