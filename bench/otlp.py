@@ -24,11 +24,11 @@ from bench.harness import Figure, Figures
 from bench.http import CLIENT_CPU, cpu_seconds, load, serving, zerver
 from bench.tracing import Served, recorder, todos
 from zerver.config import Config
+from zerver.redaction import Redaction
 from zerver.trace.export_actor import EXPORTER, ActorSink, ExportActor
 from zerver.trace.record import Row
 from zerver.trace.recorder import TailRecorder
 from zerver.trace.recording import Recording
-from zerver.trace.redaction import Redaction
 from zerver.trace.span_attributes import span_settings
 from zerver.trace.span_exporter import SpanExporter
 from zerver.trace.store import TraceReader

@@ -22,6 +22,7 @@ from zerver import App, CtxView, Decision, Done, Effect, Need, step
 from zerver.config import Config
 from zerver.execution import WAITING, Execution, Surroundings
 from zerver.interpreter import advance
+from zerver.redaction import Redaction
 from zerver.server.client_address import ClientAddress
 from zerver.server.http_protocol import accept
 from zerver.server.http_server import HttpServer
@@ -32,7 +33,6 @@ from zerver.trace.reading import told
 from zerver.trace.record import Row
 from zerver.trace.recorder import TailRecorder
 from zerver.trace.recording import Recording
-from zerver.trace.redaction import Redaction
 from zerver.wire import Limits
 from zerver_runtime.outcome import Success
 from zerver_runtime.reactor.loop import Timers, new_loop

@@ -21,8 +21,8 @@ import msgspec
 from .codec import Undecodable, collects, convert, decode_json, quoted
 from .error import DefinitionError, Error, ErrorKind
 from .multipart import Malformed, parse_multipart, parse_options
+from .redaction import Redaction
 from .request import Request
-from .trace.redaction import Redaction
 
 __all__ = [
     "MISSING",

@@ -18,9 +18,9 @@ from raw_upstream import RawUpstream, Script, Step
 from service_kit import Asked, Rig, running
 
 from zerver import App, CtxView, Decision, Done, Effect, Need, Retry, Slot, http, step
+from zerver.redaction import Redaction
 from zerver.trace.reasons import reasons
 from zerver.trace.recording import Recording
-from zerver.trace.redaction import Redaction
 from zerver.trace.timeline import timeline
 from zerver_runtime.reactor.join import Mode
 

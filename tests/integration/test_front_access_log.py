@@ -15,9 +15,9 @@ import pytest
 from front_kit import Front, Records, front, request, until
 
 from zerver import App, CtxView, Decision, Done, Need, timer
+from zerver.redaction import Redaction
 from zerver.server.access_log import AccessLog
 from zerver.server.log import LineFormatter
-from zerver.trace.redaction import Redaction
 from zerver.wire import Head
 
 app = App()

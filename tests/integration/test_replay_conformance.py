@@ -10,10 +10,10 @@ from conformance_table import TABLE
 from engine_conformance import Place, Row, play
 
 from zerver import App
+from zerver.redaction import Redaction
 from zerver.replay import replay
 from zerver.trace.record import TraceRecord, decode, encode
 from zerver.trace.recording import Recording
-from zerver.trace.redaction import Redaction
 
 
 def declared(row: Row) -> App:

@@ -38,6 +38,7 @@ from zerver.effects.http import HttpResult
 from zerver.effects.sql import SqlRows
 from zerver.execution import Execution, Phase
 from zerver.problem import error_response
+from zerver.redaction import Redaction
 from zerver.replay import Replay, ReplayError, replay
 from zerver.replay.answer import differs
 from zerver.response import StreamBody
@@ -48,7 +49,6 @@ from zerver.trace.events import EventKind
 from zerver.trace.observe import EffectObserver
 from zerver.trace.record import ErrorNote, ResponseNote, ResultNote, TraceRecord, decode, encode
 from zerver.trace.recording import Recording
-from zerver.trace.redaction import Redaction
 from zerver_runtime.outcome import Failure
 
 

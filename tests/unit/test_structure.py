@@ -22,7 +22,7 @@ PURE = (
     "zerver.effectors.http_client.pool", "zerver.effectors.http_redirect",
     "zerver.effects", "zerver.effect_results", "zerver.faults", "zerver.lax", "zerver.multipart",
     "zerver.lru", "zerver.wire", "zerver.trace.events", "zerver.trace.reading", "zerver.trace.record",
-    "zerver.trace.observe", "zerver.trace.redaction", "zerver.trace.tail", "zerver.trace.timeline",
+    "zerver.trace.observe", "zerver.redaction", "zerver.trace.tail", "zerver.trace.timeline",
     "zerver.trace.reasons", "zerver.trace.notes", "zerver.trace.values", "zerver.replay",
     "zerver.trace.trace_context", "zerver.trace.propagation", "zerver.trace.spans",
     "zerver.trace.span_attributes", "zerver.trace.waterfall", "zerver.graph",

@@ -15,13 +15,13 @@ from interpreter_driver import SECOND, Driver
 from zerver import Continue, CtxView, Decision, Done, ErrorKind, Fail
 from zerver.error import Error
 from zerver.execution import Execution
+from zerver.redaction import Redaction
 from zerver.request import Request
 from zerver.response import Response
 from zerver.signals import Refused
 from zerver.trace.record import Row, decode
 from zerver.trace.recorder import ASKED, TailRecorder
 from zerver.trace.recording import Recording
-from zerver.trace.redaction import Redaction
 from zerver.trace.tail import APART_NS, LEAST_NS, SHARE, RouteTimes
 
 MS = 1_000_000

@@ -14,11 +14,11 @@ from interpreter_driver import Driver, effect, failed, ok
 from zerver import CtxView, Decision, Done, Effect, Need, http, sql
 from zerver.effects.http import HttpResult
 from zerver.effects.sql import SqlRows
+from zerver.redaction import REDACTED, SECRETS, Redaction
 from zerver.request import Request
 from zerver.signals import StartEffect
 from zerver.trace.events import EventKind
 from zerver.trace.record import (
-    REDACTED,
     VERSION,
     EventNote,
     GivenNote,
@@ -29,7 +29,6 @@ from zerver.trace.record import (
     encode,
 )
 from zerver.trace.recording import Recording
-from zerver.trace.redaction import SECRETS, Redaction
 from zerver_runtime.outcome import Outcome, Success
 
 RECORDING = Recording(Redaction(["X-Tenant-Key"]), bodies=True, engine="test", scheduler=3)

@@ -18,6 +18,7 @@ from zerver import CtxView, Decision, Done, Effect, ErrorKind, Need, Retry
 from zerver.config import Config, load
 from zerver.effects.http import HttpResult
 from zerver.error import Error
+from zerver.redaction import Redaction
 from zerver.trace.events import EventKind
 from zerver.trace.record import (
     ComputeNote,
@@ -31,7 +32,6 @@ from zerver.trace.record import (
     TraceRecord,
 )
 from zerver.trace.recording import Recording
-from zerver.trace.redaction import Redaction
 from zerver.trace.span_attributes import SpanSettings, effect_attributes, effect_name, request_attributes, span_settings
 from zerver.trace.spans import SpanData, spans
 from zerver.trace.trace_context import attempt_span_id, own_context

@@ -16,10 +16,10 @@ from reactor_kit import Asked, Reactor
 from zerver import CtxView, Decision, Done, Effect, ErrorKind, Fail, Need, Retry
 from zerver.cli.trace_view import trace_page
 from zerver.error import Error
+from zerver.redaction import Redaction
 from zerver.trace.reasons import duration, queues, reasons
 from zerver.trace.record import TraceRecord
 from zerver.trace.recording import Recording
-from zerver.trace.redaction import Redaction
 from zerver.trace.timeline import EffectSpan, Timeline, timeline
 from zerver.trace.waterfall import waterfall
 from zerver_runtime.outcome import Failure

@@ -14,7 +14,8 @@ from ..replay import Replay, replay
 from ..replay.recording_file import SUFFIX, read_recording, write_recording
 from ..trace.record import TraceRecord
 from ..trace.store import TraceReader
-from .serve import load, look_here
+from .import_path import look_here
+from .serve import load
 
 __all__ = ["EXITS", "find_app", "find_record", "run", "save_test"]
 

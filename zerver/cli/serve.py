@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ..config import Config, engine_enabled, load_config
 from ..error import ZerverError
 from ..server.log import configure_logging
+from .import_path import look_here
 
 if TYPE_CHECKING:
     from ..app import App
@@ -108,13 +108,6 @@ def load(target: str) -> App:
     from .target import load_app
 
     return load_app(target)
-
-
-def look_here() -> None:
-    """The current directory is where modules are looked for first."""
-    folder = os.getcwd()
-    if sys.path[:1] not in ([folder], [""]):
-        sys.path.insert(0, folder)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from typing import Any
 from ..app import App
 from ..error import ZerverError
 from ..server.app_traceback import app_traceback, first_app_line
-from .serve import look_here
+from .import_path import look_here
 
 __all__ = ["TargetError", "load_app"]
 

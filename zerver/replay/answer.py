@@ -6,8 +6,9 @@ from typing import Any
 
 import msgspec
 
+from ..redaction import REDACTED
 from ..response import Response
-from ..trace.record import REDACTED, ResponseNote
+from ..trace.record import ResponseNote
 
 __all__ = ["differs"]
 

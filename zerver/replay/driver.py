@@ -19,6 +19,7 @@ from ..execution import OFFLOADED, WAITING, Execution, PendingNeed, Surroundings
 from ..interpreter import advance, run_step
 from ..pipeline import Pipeline
 from ..problem import error_response
+from ..redaction import Redaction
 from ..request import Request
 from ..response import Response
 from ..routing import Match
@@ -26,7 +27,6 @@ from ..signals import Action, Cancelled, DeadlinePassed, Input, Refused, RunStep
 from ..site import Site
 from ..trace.notes import error_note, need_note
 from ..trace.record import NeedNote, TraceRecord
-from ..trace.redaction import Redaction
 from .answer import differs
 from .ledger import Ledger, Stop
 from .recorded import Asked, Ended, Ran, Recorded

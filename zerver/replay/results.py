@@ -15,7 +15,8 @@ from ..effects.http import HttpResult
 from ..effects.sql import SqlRows
 from ..error import DefinitionError, Error, ErrorKind
 from ..faults import Faults
-from ..trace.record import REDACTED, ErrorNote, ResultNote
+from ..redaction import REDACTED
+from ..trace.record import ErrorNote, ResultNote
 from ..trace.values import UNENCODABLE, unpack
 
 __all__ = ["NotRecorded", "error_of", "holds_redacted", "outcome_of"]

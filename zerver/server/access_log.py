@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 
 from zerver_runtime.reactor.effector import CallLater, Handle
 
-from ..trace.redaction import Redaction
+from ..redaction import Redaction
 from .log import Lines, printable
 
 __all__ = ["AccessLog", "AnswerLog", "Asked"]

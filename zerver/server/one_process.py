@@ -18,7 +18,7 @@ from ..config import Config
 from ..metrics.collector import Collector
 from ..metrics.meters import Meters
 from ..metrics.snapshot import Snapshot
-from ..trace.redaction import Redaction
+from ..redaction import Redaction
 from .access_log import AccessLog
 from .lifespan import AppLifespan
 from .listener import Listener, open_admin

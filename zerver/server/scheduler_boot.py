@@ -19,9 +19,9 @@ from ..error import ZerverError
 from ..metrics.collector import say_last, tell_when_asked
 from ..metrics.meters import Meters
 from ..metrics.snapshot import Snapshot
+from ..redaction import Redaction
 from ..trace.export_actor import EXPORTER, ActorSink
 from ..trace.recorder import TailRecorder
-from ..trace.redaction import Redaction
 from .access_log import AccessLog
 from .assembly import http_limits
 from .client_address import ClientAddress

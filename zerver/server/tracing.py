@@ -11,11 +11,11 @@ from msgspec.structs import replace
 from zerver_runtime.ref import class_path
 
 from ..config import Config, sqlite_path
+from ..redaction import Redaction
 from ..trace.export_actor import EXPORTER, ExportActor
 from ..trace.otlp import exports
 from ..trace.recorder import TailRecorder
 from ..trace.recording import Recording
-from ..trace.redaction import Redaction
 from ..trace.sink import Both, StoreSink
 from ..trace.span_attributes import span_settings
 from .client_address import ClientAddress

@@ -15,9 +15,9 @@ import msgspec
 from ..decision import Need
 from ..effect import Effect
 from ..error import Error
+from ..redaction import Redaction
 from ..step_source import function_of
 from .record import EffectNote, ErrorNote, NeedNote
-from .redaction import Redaction
 
 __all__ = ["WHAT", "effect_note", "error_note", "need_note", "source_digest"]
 

@@ -38,7 +38,6 @@ from ..error import ZerverError
 from .events import EventKind
 
 __all__ = [
-    "REDACTED",
     "VERSION",
     "BreakerNote",
     "ComputeNote",
@@ -65,8 +64,6 @@ __all__ = [
 ]
 
 VERSION = 1
-REDACTED = "[redacted]"
-"""Stands in a record where a secret was."""
 
 Why: TypeAlias = Literal["error", "slow", "asked", "sampled"]
 """Why a trace was kept; the first of these that held. ``error``: the server's fault (5xx, a bug). ``slow``: slower than

@@ -23,6 +23,7 @@ from ..effects.http import HttpResult
 from ..effects.sql import SqlRows
 from ..error import DefinitionError, Error
 from ..execution import Execution
+from ..redaction import Redaction
 from ..request import Request
 from ..response import Response
 from ..signals import DetachEffect, StartEffect
@@ -48,7 +49,6 @@ from .record import (
     Why,
     encode,
 )
-from .redaction import Redaction
 from .values import LARGEST, Snapshot
 
 __all__ = ["Recording"]

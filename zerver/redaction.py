@@ -1,4 +1,4 @@
-"""Secrets are taken out of a trace when it is recorded: what is not written down cannot leak.
+"""Secrets are taken out of what is written down, traces and logs: when it is, since what is not there cannot leak.
 
 By name: of headers, query parameters, and the fields of bodies in JSON or of forms. What is in free text, in a path or
 in an argument of SQL is not found; arguments of effects are therefore never recorded, only their digest.
@@ -13,9 +13,10 @@ from urllib.parse import quote_plus, unquote_plus
 
 import msgspec
 
-from .record import REDACTED
+__all__ = ["REDACTED", "SECRETS", "Redaction"]
 
-__all__ = ["SECRETS", "Redaction"]
+REDACTED = "[redacted]"
+"""What stands in place of a secret."""
 
 SECRETS = (
     "access_token", "api_key", "apikey", "authorization", "client_secret", "cookie", "credit_card", "cvc", "cvv",
