@@ -23,7 +23,7 @@ from operator import or_
 from pathlib import Path
 from typing import Any, Never
 
-import asyncpg  # type: ignore[import-untyped]
+import asyncpg  # type: ignore[import-untyped]  # it has no types
 import msgspec
 
 from bench.engine_load import on_a_loop

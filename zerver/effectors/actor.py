@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 from zerver_runtime.message import ActorDead, ActorError, MailboxFull, ReplyTimeout
 from zerver_runtime.outcome import Failure, Success
@@ -15,7 +15,10 @@ from ..effects.actor import Message
 from ..error import Error, ErrorKind
 from .base import Done, cancelled, closed, internal, unreachable
 
-__all__ = ["ActorEffector", "Ask"]
+__all__ = ["ActorEffector", "Asks"]
+
+_Failure: TypeAlias = Callable[[Effect[Any], ActorError], Failure]
+"""Says what an error in place of an answer means."""
 
 
 class ActorEffector:
@@ -27,11 +30,10 @@ class ActorEffector:
 
     def __init__(self, stage: Scheduler) -> None:
         self._stage = stage
-        self._asked: set[Ask] = set()
-        self._closed = False
+        self._asks = Asks()
 
     def start(self, effect: Effect[Any], done: Done, /) -> Callable[[], object] | None:
-        if self._closed:
+        if self._asks.closed:
             done(closed(effect))
             return None
         message: Message = effect.args
@@ -51,34 +53,50 @@ class ActorEffector:
         if effect.op == "tell":
             done(Success(None) if reply.error is None else _failure(effect, reply.error))
             return None
-        ask = Ask(self._asked, effect, done, _failure)
-        self._asked.add(ask)
-        reply.on_done(ask.answered)
-        return ask.cancel
+        return self._asks.wait(reply, effect, done, _failure)
 
     async def close(self) -> None:
         """Cancel what is asked. The actors are not this one's."""
-        self._closed = True
-        for ask in list(self._asked):
-            ask.cancel()
+        self._asks.close()
 
     def __repr__(self) -> str:
-        return f"<ActorEffector: {len(self._asked)} asked>"
+        return f"<ActorEffector: {len(self._asks)} asked>"
 
 
-class Ask:
-    """One attempt. Nothing of it is held here once it is cancelled; the answer is dropped. ``failure`` says what an
-    error in place of the answer means."""
+class Asks:
+    """What an effector has asked of actors, and waits for."""
+
+    __slots__ = ("_waiting", "closed")
+
+    def __init__(self) -> None:
+        self._waiting: set[_Ask] = set()
+        self.closed = False
+        """Whether nothing more is to be asked."""
+
+    def wait(self, reply: Reply[Any], effect: Effect[Any], done: Done, failure: _Failure) -> Callable[[], object]:
+        """Settle an attempt with the reply, whatever that is; what is given back cancels it."""
+        ask = _Ask(self._waiting, effect, done, failure)
+        self._waiting.add(ask)
+        reply.on_done(ask.answered)
+        return ask.cancel
+
+    def close(self) -> None:
+        """Cancel what is asked. The actors are somebody else's."""
+        self.closed = True
+        for ask in list(self._waiting):
+            ask.cancel()
+
+    def __len__(self) -> int:
+        """Attempts that wait."""
+        return len(self._waiting)
+
+
+class _Ask:
+    """One attempt. Nothing of it is held here once it is cancelled; the answer is dropped."""
 
     __slots__ = ("_asked", "_done", "_effect", "_failure")
 
-    def __init__(
-        self,
-        asked: set[Ask],
-        effect: Effect[Any],
-        done: Done,
-        failure: Callable[[Effect[Any], ActorError], Failure],
-    ) -> None:
+    def __init__(self, asked: set[_Ask], effect: Effect[Any], done: Done, failure: _Failure) -> None:
         self._asked = asked
         self._effect = effect
         self._done: Done | None = done

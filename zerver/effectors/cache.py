@@ -18,7 +18,7 @@ from ..effect import Effect
 from ..effects.cache import CacheDelete, CacheGet, CacheSet
 from ..error import Error, ErrorKind
 from ..lru import Lru
-from .actor import Ask
+from .actor import Asks
 from .base import Done, closed, unreachable
 from .redis_commands import Operation, RedisCommands
 
@@ -94,11 +94,10 @@ class _SharedCache:
 
     def __init__(self, stage: Scheduler) -> None:
         self._stage = stage
-        self._asked: set[Ask] = set()
-        self._closed = False
+        self._asks = Asks()
 
     def start(self, effect: Effect[Any], done: Done, /) -> Callable[[], object] | None:
-        if self._closed:
+        if self._asks.closed:
             done(closed(effect))
             return None
         try:
@@ -111,18 +110,13 @@ class _SharedCache:
         if reply is None:
             done(unreachable(effect))
             return None
-        ask = Ask(self._asked, effect, done, _lost)
-        self._asked.add(ask)
-        reply.on_done(ask.answered)
-        return ask.cancel
+        return self._asks.wait(reply, effect, done, _lost)
 
     async def close(self) -> None:
-        self._closed = True
-        for ask in list(self._asked):
-            ask.cancel()
+        self._asks.close()
 
     def __repr__(self) -> str:
-        return f"<the shared cache: {len(self._asked)} asked>"
+        return f"<the shared cache: {len(self._asks)} asked>"
 
 
 def _sent(args: CacheGet | CacheSet | CacheDelete) -> Reply[Any] | None:
