@@ -41,7 +41,7 @@ from zerver.server.tracing import tail_recorder
 from zerver.step import compile_step
 
 sys.path.append(str(Path(__file__).parent.parent / "tests" / "integration"))
-from postgres_kit import PostgresServer  # type: ignore[import-not-found]  # pyright: ignore[reportMissingImports]
+from postgres_kit import PostgresServer  # type: ignore[import-not-found]  # pyright: ignore[reportMissingImports]  # of tests/
 
 __all__ = ["BENCHMARK"]
 
@@ -85,8 +85,8 @@ def _pipeline(effects: Callable[[CtxView[Any, Any], Sequence[Any]], list[Effect[
     def ask(ctx: CtxView[Never, Any]) -> Decision:
         return Need(effects(ctx, slots), then=answer)
 
-    answer.__annotations__["ctx"] = CtxView[union]  # type: ignore[valid-type]
-    ask.__annotations__["ctx"] = CtxView[Never, union]  # type: ignore[valid-type]
+    answer.__annotations__["ctx"] = CtxView[union]  # type: ignore[valid-type]  # made here
+    ask.__annotations__["ctx"] = CtxView[Never, union]  # type: ignore[valid-type]  # the same
     return Pipeline("GET /", (compile_step(ask),), None)
 
 

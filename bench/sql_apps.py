@@ -90,7 +90,7 @@ def _by_hand() -> Any:
     from collections.abc import AsyncIterator
     from contextlib import asynccontextmanager
 
-    import asyncpg  # type: ignore[import-untyped]
+    import asyncpg  # type: ignore[import-untyped]  # it has no types
     import orjson
     from starlette.applications import Starlette
     from starlette.requests import Request

@@ -111,7 +111,7 @@ class _Session:
             answer = json.loads(self._wire.recv(timeout=PATIENCE))
             if answer.get("id") == number:
                 assert "error" not in answer, (method, answer["error"])
-                return answer["result"]  # type: ignore[no-any-return]
+                return answer["result"]  # type: ignore[no-any-return]  # JSON
             if answer.get("sessionId") == self._id:
                 self.events.append(answer)
 

@@ -34,7 +34,7 @@ class Scripted:
     def send(self, batch: Sequence[SpanData], /) -> str:
         self.sending.set()
         assert self.hold.wait(PATIENCE)
-        self.batches.append([one.attributes["zerver.request_id"] for one in batch if one.kind == "server"])  # type: ignore[misc]
+        self.batches.append([one.attributes["zerver.request_id"] for one in batch if one.kind == "server"])  # type: ignore[misc]  # text
         answer = self.says.pop(0) if self.says else ""
         if answer == "raise":
             raise OSError("it is broken")
