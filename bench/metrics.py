@@ -7,7 +7,6 @@ A request is what a client on a keep-alive connection sends, answered within the
 from __future__ import annotations
 
 import asyncio
-import gc
 import statistics
 import time
 from collections.abc import Callable
@@ -16,7 +15,7 @@ import msgspec
 
 from bench.harness import Figure, Figures
 from bench.interpreter import AROUND, REQUEST, START, STEPS
-from bench.tracing import Served, recorder, todos
+from bench.tracing import Served, ask_in_turn, recorder, todos
 from zerver.execution import Execution
 from zerver.interpreter import advance
 from zerver.metrics.exposition import exposition
@@ -29,7 +28,6 @@ from zerver_runtime.reactor.loop import new_loop
 
 __all__ = ["BENCHMARK"]
 
-_BLOCK = 400  # requests of one side before it is the other's turn
 _ROUNDS = 160
 _CALLS = 200_000
 _ROUTES = 100
@@ -49,15 +47,7 @@ async def _run(loop: asyncio.AbstractEventLoop) -> list[Figure]:
     meters = Meters([*app.site().labels, *[f"GET /route/{number}" for number in range(_ROUTES - 1)]])
     off = Served(todos(), loop, recorder(loop)[0])
     on = Served(app, loop, recorder(loop)[0], Host(meters=meters))
-    for side in (off, on):
-        await side.start()
-        await side.ask(2_000)
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(100_000, 50, 50)  # as a scheduler does
-    for turn in range(_ROUNDS):
-        for side in (off, on) if turn % 2 else (on, off):
-            side.cpu.append(await side.ask(_BLOCK))
+    asked = await ask_in_turn((off, on), _ROUNDS)
     more = statistics.median([one - other for one, other in zip(on.cpu, off.cpu, strict=True)])
     figures = [
         Figure("CPU of GET /todos/{id} that is not counted", round(statistics.median(off.cpu), 2), "us"),
@@ -67,12 +57,9 @@ async def _run(loop: asyncio.AbstractEventLoop) -> list[Figure]:
         *_look(on),
     ]
     for side in (off, on):
-        side.client.close()
-        await side.server.drain(1.0)
-        side.server.close()
-        await side.service.close()
+        await side.close()
     counted = sum(one.value for one in meters.requests.samples() if one.name == "zerver_requests_total")
-    assert counted == 2_000 + _ROUNDS * _BLOCK, "each request was counted"
+    assert counted == asked, "each request was counted"
     return figures
 
 
