@@ -124,7 +124,8 @@ async def ask_in_turn(sides: Sequence[Served], rounds: int) -> int:
     gc.freeze()
     gc.set_threshold(100_000, 50, 50)  # as a scheduler does
     for turn in range(rounds):
-        for side in sides if turn % 2 else sides[::-1]:
+        first = turn % len(sides)  # by rotation no side is more often asked twice running, and so warm, than others
+        for side in (*sides[first:], *sides[:first]):
             side.cpu.append(await side.ask(_BLOCK))
     return _WARM + rounds * _BLOCK
 
