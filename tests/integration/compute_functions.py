@@ -9,12 +9,14 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
 __all__ = [
     "Broken",
     "Expected",
+    "Frozen",
     "Fussy",
     "Sticky",
     "add",
@@ -22,6 +24,7 @@ __all__ = [
     "burn_on_threads",
     "close_everything",
     "echo",
+    "fork",
     "fork_and_wait",
     "garbage",
     "hang",
@@ -31,8 +34,10 @@ __all__ = [
     "pair",
     "pid",
     "print_a_lot",
+    "print_to_nobody",
     "raise_broken",
     "raise_expected",
+    "raise_frozen",
     "raise_fussy",
     "raise_sticky",
     "return_and_die",
@@ -60,6 +65,13 @@ class Fussy(Exception):
 
     def __init__(self, one: str, *, two: str) -> None:
         super().__init__(one + two)
+
+
+@dataclass(frozen=True, slots=True)
+class Frozen(Exception):
+    """Takes no attribute, hence no cause."""
+
+    text: str
 
 
 class Broken:
@@ -141,6 +153,10 @@ def raise_sticky() -> NoReturn:
     raise Sticky("held")
 
 
+def raise_frozen() -> NoReturn:
+    raise Frozen("frozen")
+
+
 def raise_fussy() -> NoReturn:
     raise Fussy("a", two="b")
 
@@ -157,6 +173,19 @@ def print_a_lot() -> str:
     print("x" * 200_000)  # noqa: T201
     os.write(1, b"straight to the descriptor\n")
     sys.stderr.write("and to the other\n")
+    return "said"
+
+
+class _Nobody:
+    def write(self, text: str) -> int:
+        return len(text)
+
+    def flush(self) -> NoReturn:
+        raise RuntimeError("nobody is there")
+
+
+def print_to_nobody() -> str:
+    sys.stdout = sys.stderr = _Nobody()
     return "said"
 
 
@@ -180,6 +209,18 @@ def signalled(number: int) -> str:
     os.kill(os.getpid(), number)
     time.sleep(0.01)
     return "went on"
+
+
+def fork(ends: str) -> int:
+    """Its child comes back from it as well, before it; or exits. The child's exit code."""
+    child = os.fork()
+    if child == 0:
+        if ends == "exits":
+            sys.exit(3)
+        if ends == "raises":
+            raise Expected("in the child")
+        return -1
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 def fork_and_wait(path: str) -> None:

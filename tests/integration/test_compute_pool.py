@@ -173,6 +173,11 @@ async def test_exceptions_that_cannot_cross_are_told_by_type_and_message(name: s
         assert await Call(pool, "add", 1).value() == 2
 
 
+async def test_an_exception_that_takes_no_cause_comes_back_without() -> None:
+    async with pool_of() as pool:
+        assert await Call(pool, "raise_frozen").problem() == functions.Frozen("frozen")
+
+
 @pytest.mark.parametrize("name", ["sys:exit", "builtins:exec"])
 async def test_an_exit_is_an_exception_as_others_are(name: str) -> None:
     async with pool_of() as pool:
@@ -240,6 +245,20 @@ async def test_what_a_task_prints_does_not_disturb_its_result(capfd: pytest.Capt
     assert out.count("x") == 200_000
     assert "straight to the descriptor" in out
     assert "and to the other" in err
+
+
+async def test_a_function_may_leave_behind_an_output_that_does_not_work() -> None:
+    async with pool_of() as pool:
+        assert await Call(pool, "print_to_nobody").value() == "said"
+        assert await Call(pool, "add", 1).value() == 2
+        assert pool.statistics().replaced == 0
+
+
+@pytest.mark.parametrize(("ends", "code"), [("returns", 0), ("exits", 3), ("raises", 1)])
+async def test_of_a_function_that_forks_the_parent_answers(ends: str, code: int) -> None:
+    async with pool_of() as pool:
+        assert await Call(pool, "fork", ends).value() == code
+        assert await Call(pool, "add", 1).value() == 2
 
 
 # --- Workers that die

@@ -160,7 +160,8 @@ def unpack(name: str, result: bytes | Raised) -> tuple[Any, BaseException | None
     """The value that came back, or the exception instead."""
     if isinstance(result, Raised):
         problem = _problem(name, result)
-        problem.__cause__ = RemoteTraceback(result.traceback)
+        with contextlib.suppress(BaseException):  # some refuse attributes: a frozen dataclass does, for one
+            problem.__cause__ = RemoteTraceback(result.traceback)
         return None, problem
     try:
         return pickle.loads(result), None

@@ -19,7 +19,7 @@ from collections.abc import Callable
 import msgspec
 
 from . import compute_protocol as words
-from .compute_task import call
+from .compute_task import call, unpack
 
 __all__ = ["ComputeWorker", "main"]
 
@@ -49,6 +49,7 @@ class ComputeWorker:
         self._asked: _Scheduler | None = None
         # Whose task runs; read by the thread that watches.
         self._working_for: _Scheduler | None = None
+        self._pid = os.getpid()
 
     def attach(self, end: socket.socket) -> None:
         """Work for the scheduler at the other end, until that is closed."""
@@ -137,9 +138,11 @@ class ComputeWorker:
         self._working_for = scheduler
         result = call(name, arguments)
         for output in (sys.stdout, sys.stderr):
-            # The function may have closed or replaced it.
-            with contextlib.suppress(AttributeError, OSError, ValueError):
+            with contextlib.suppress(BaseException):  # the function may have closed or replaced it
                 output.flush()
+        if os.getpid() != self._pid:
+            # The function has forked, and its child came back as well, or exited. Its parent is the one that answers.
+            os._exit(_status(unpack(name, result)[1]))
         self._send(scheduler, words.Returned(number, result, self._elsewhere(scheduler)))
         self._working_for = None
 
@@ -174,6 +177,13 @@ class ComputeWorker:
                 continue
             if poll.poll(_LOOK * 1000) and self._working_for is scheduler:
                 os._exit(_ABANDONED)
+
+
+def _status(problem: BaseException | None) -> int:
+    """The exit code of a process that ends like this."""
+    if isinstance(problem, SystemExit) and (problem.code is None or isinstance(problem.code, int)):
+        return (problem.code or 0) & 0xFF
+    return 0 if problem is None else 1
 
 
 def _urgency(scheduler: _Scheduler) -> int:
