@@ -26,18 +26,17 @@ class Pool(Generic[K, C]):
         self._seconds = seconds
         self._each = each
         self._total = total
-        # Both hold the same connections, those that were kept first in front; no origin is there without one.
+        # Both hold the same connections, those that were kept first in front. An origin whose last one was taken stays
+        # until expire(): as a rule it is kept again at once.
         self._of: dict[K, dict[C, None]] = {}
         self._idle: dict[C, tuple[K, float]] = {}
 
     def take(self, origin: K) -> C | None:
         """The connection to use; None if a new one is to be opened."""
         kept = self._of.get(origin)
-        if kept is None:
+        if not kept:
             return None
         connection = kept.popitem()[0]
-        if not kept:
-            del self._of[origin]
         del self._idle[connection]
         return connection
 
@@ -77,6 +76,8 @@ class Pool(Generic[K, C]):
             late.append(connection)
         for connection in late:
             self.drop(connection)
+        for origin in [origin for origin, kept in self._of.items() if not kept]:
+            del self._of[origin]
         return late
 
     def clear(self) -> list[C]:

@@ -29,7 +29,7 @@ _WITH_CONTENT = frozenset({"POST", "PUT", "PATCH"})
 _SPECIAL = frozenset({"accept-encoding", "connection", "expect", "keep-alive", "proxy-authorization", "te", "trailer"})
 
 
-class Origin(msgspec.Struct, frozen=True):
+class Origin(msgspec.Struct, frozen=True, cache_hash=True):
     """Where connections lead to: what is kept alive for one is used for no other."""
 
     tls: bool

@@ -59,6 +59,9 @@ class Head(msgspec.Struct, frozen=True, gc=False):
     keep_alive: bool
     coding: str
     """``Content-Encoding``, in lower case; empty for none."""
+    plain: int = -1
+    """``Content-Length`` of an answer of which there is nothing else to be known: but to HEAD, its body has as many
+    bytes, and they are what they are. Else -1."""
 
 
 _MALFORMED = Fault(NO_HTTP)
@@ -83,7 +86,10 @@ _IDLE, _HEAD, _LENGTH, _CHUNKED, _TO_THE_END = _State
 class ResponseReader:
     """Reads the answers of one connection, one for each :meth:`expect`. After a fault it is not to be used again."""
 
-    __slots__ = ("_chunks", "_data", "_head", "_interim", "_left", "_most", "_pieces", "_state", "_to_head", "reusable")
+    __slots__ = (
+        "_block", "_chunks", "_data", "_head", "_interim", "_last", "_left", "_most", "_pieces", "_state", "_to_head",
+        "reusable",
+    )  # fmt: skip
 
     def __init__(self, most: int) -> None:
         """``most``: bytes of a body, before and after decompression."""
@@ -93,6 +99,8 @@ class ResponseReader:
         self._data = b""  # an incomplete head, or line between chunks
         self._interim = 0
         self._head: Head | None = None
+        self._block: bytes | None = None  # the last head that came on this connection, and what it says
+        self._last: Head | None = None
         self._pieces: list[bytes] = []
         self._left = 0  # bytes of body to come; to the end: that may come
         self._chunks: ChunkedBody | None = None
@@ -115,7 +123,10 @@ class ResponseReader:
         """The answer, when it is whole."""
         state = self._state
         if state is _HEAD:
-            return self._read_head(data)
+            block, last = self._block, self._last
+            if last is None or block is None or self._data or not data.startswith(block):
+                return self._read_head(data)
+            return self._begin_body(last, data, len(block))
         if state is _LENGTH:
             return self._read_length(data)
         if state is _CHUNKED:
@@ -143,10 +154,13 @@ class ResponseReader:
                 return None
             end += len(_HEAD_END)
             block = data[:end]
-            head = _remembered(block) if end <= _REMEMBERED else parse_head(block)
+            short = end <= _REMEMBERED
+            head = _remembered(block) if short else parse_head(block)
             if isinstance(head, Fault):
                 return head
             if head.status >= 200:
+                if short:
+                    self._block, self._last = block, head
                 return self._begin_body(head, data, end)
             self._interim += 1
             if self._interim > _INTERIM:
@@ -157,6 +171,13 @@ class ResponseReader:
             seen = 0
 
     def _begin_body(self, head: Head, data: bytes, at: int) -> HttpResult | Fault | None:
+        size = head.plain
+        if size == len(data) - at and size <= self._most and not self._to_head:
+            # As nearly always: all of it has come, and nothing after it.
+            self._state = _IDLE
+            self._interim = 0
+            self.reusable = head.keep_alive
+            return HttpResult(head.status, head.headers, data[at:])
         self._head = head
         length = head.length
         if self._to_head or head.status in WITHOUT_BODY:
@@ -287,7 +308,8 @@ def parse_head(block: bytes) -> Head | Fault:
     keep_alive = "close" not in connection and (modern or ("keep-alive" in connection and not transfer))
     codings = ["gzip" if one == "x-gzip" else one for one in coding if one not in ("", "identity")]
     length = int(lengths[0]) if lengths else None
-    return Head(status, tuple(headers), length, bool(transfer), keep_alive, ",".join(codings))
+    plain = -1 if length is None or codings or status in WITHOUT_BODY else length
+    return Head(status, tuple(headers), length, bool(transfer), keep_alive, ",".join(codings), plain)
 
 
 # What an upstream says about its answers to one kind of request is the same, byte for byte, for a second or longer.
