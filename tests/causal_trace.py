@@ -85,7 +85,7 @@ class Recorder:
 
     def trace(self, request_id: str) -> list[Event]:
         """The events so far of a request that has ended."""
-        (run,) = [one for one in self.ended if one.state.request.id == request_id]
+        (run,) = [one for one in self.ended if one.request.id == request_id]
         return told(run)
 
 

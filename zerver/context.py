@@ -59,8 +59,8 @@ class Declares(Protocol):
 
 
 class RequestState:
-    """The state of one request. Only the interpreter and the views that it makes touch it. Times are in
-    nanoseconds of the engine's monotonic clock."""
+    """The state of one request, as far as its steps see it. Only the interpreter and the views that it makes touch it.
+    Times are in nanoseconds of the engine's monotonic clock."""
 
     __slots__ = (
         "deadline_ns", "errors", "exits", "form", "given", "query", "request", "sources", "started_ns", "values",

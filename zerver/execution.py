@@ -107,12 +107,13 @@ class PendingNeed:
         self.outcomes: list[Outcome | None] = [None] * len(need.effects)
 
 
-class Execution:
-    """One request on its way through one pipeline. Read it freely; only ``advance`` changes it."""
+class Execution(RequestState):
+    """One request on its way through one pipeline: its state, and how far it has come. One object for both, since each
+    request makes one. Read it freely; only ``advance`` changes it."""
 
     __slots__ = (
         "answered_ns", "around", "close_later", "compensations", "dropped", "ended_ns", "events", "failure", "need_id",
-        "offloaded", "pending", "phase", "position", "response", "route", "state", "steps",
+        "offloaded", "pending", "phase", "position", "response", "route", "steps",
     )  # fmt: skip
 
     def __init__(
@@ -124,11 +125,11 @@ class Execution:
         deadline_ns: int,
         route: str = "",
     ) -> None:
+        RequestState.__init__(self, request, around.sources, started_ns, deadline_ns)
         self.around = around
         self.steps = steps
         self.route = route
         """As messages name it: ``GET /todos/{id:int}``."""
-        self.state = RequestState(request, around.sources, started_ns, deadline_ns)
         self.phase = NEW
         self.position = 0
         """Index in ``steps`` of the step that runs, or whose continuation runs."""
@@ -165,8 +166,8 @@ class Execution:
     @property
     def slots(self) -> Mapping[Any, Any]:
         """The slots that are set."""
-        return self.state.values
+        return self.values
 
     def __repr__(self) -> str:
-        request = self.state.request
+        request = self.request
         return f"<Execution {request.id} {request.method} {request.path}: {self.phase.value}, need {self.need_id}>"

@@ -101,7 +101,7 @@ def advance(run: Execution, event: Input) -> list[Action]:
     elif isinstance(event, (StepReturned, StepAwaits, StepRaised, Refused)) and run.offloaded is not None:
         _step_back(run, run.offloaded, event, actions)
     elif type(event) is Refused and phase is NEW:
-        late = run.around.clock() >= run.state.deadline_ns
+        late = run.around.clock() >= run.deadline_ns
         _fail(run, _deadline_error(run) if late else event.error, actions)
     else:
         run.dropped += 1
@@ -143,11 +143,11 @@ _NEXT_IN_PIPELINE: _Next = (None, None, None, None)
 def _run(run: Execution, following: _Next | None, actions: _Actions) -> None:
     """Run what is to be run, and all that follows it, until something must be waited for. A loop and no recursion:
     chains of continuations may be of any length."""
-    around, state = run.around, run.state
+    around = run.around
     clock, offload, budget = around.clock, around.offload, around.step_budget_ns
-    deadline_ns, now = state.deadline_ns, clock()
+    deadline_ns, now = run.deadline_ns, clock()
     late = now >= deadline_ns
-    if (late or now - state.started_ns > QUICK_NS) and following is not None:
+    if (late or now - run.started_ns > QUICK_NS) and following is not None:
         run.tell((now,))
     if late and following is not None:
         _close_coroutine(following[2], actions)
@@ -163,7 +163,7 @@ def _run(run: Execution, following: _Next | None, actions: _Actions) -> None:
                 return
             step = run.steps[run.position]
         if view is None:
-            view = CtxView(state, step, now)
+            view = CtxView(run, step, now)
         else:
             view._at_ns = now
         if offload and step in offload:
@@ -201,7 +201,7 @@ def _take(
     """Take what a step gave. What to run next, or ``None`` when the run waits or has ended. ``began``: when it did, if
     it ran in place."""
     kind = type(result)
-    in_time = now < run.state.deadline_ns
+    in_time = now < run.deadline_ns
     asks = kind is StepAwaits and type(result.asked) is Asking
     told = Need if asks else kind  # the same trace, whichever way a step asks
     run.tell((run.position, step, began, now, told if in_time else told.__name__))
@@ -245,7 +245,7 @@ def _step_back(run: Execution, work: RunStep, event: _StepBack, actions: _Action
     if isinstance(event, Refused):
         _close_coroutine(work.coroutine, actions)
         if run.phase is OFFLOADED:
-            late = run.around.clock() >= run.state.deadline_ns
+            late = run.around.clock() >= run.deadline_ns
             _fail(run, _deadline_error(run) if late else event.error, actions)
             return
     elif run.phase is OFFLOADED:
@@ -309,9 +309,9 @@ def _follow(run: Execution, pending: PendingNeed, verdict: Verdict, actions: _Ac
     _trace(run, EventKind.JoinSatisfied, "", detail=verdict.state)
     _let_go(run, pending, verdict.cancel, verdict.detach, actions)
     outcomes = pending.outcomes
-    run.state.errors = tuple([_error(one) for one in outcomes if one is not None and type(one) is not Success])
+    run.errors = tuple([_error(one) for one in outcomes if one is not None and type(one) is not Success])
     if verdict.failed is not None:
-        late = run.around.clock() >= run.state.deadline_ns
+        late = run.around.clock() >= run.deadline_ns
         _close_coroutine(pending.coroutine, actions)
         _fail(run, _deadline_error(run) if late else _error(outcomes[verdict.failed]), actions)
         return None
@@ -321,7 +321,7 @@ def _follow(run: Execution, pending: PendingNeed, verdict: Verdict, actions: _Ac
             continue
         # A key without a value succeeds with None; a slot whose type has no None is then left unset.
         if outcome.value is not None or takes_none(slot):
-            run.state.write(slot, outcome.value, pending.asker)
+            run.write(slot, outcome.value, pending.asker)
     if pending.coroutine is not None:
         _trace(run, EventKind.ContinuationStart, pending.asker.name)
         values = tuple([outcome.value if type(outcome) is Success else None for outcome in outcomes])
@@ -352,7 +352,7 @@ def _error(outcome: Outcome | None) -> Error:
 
 
 def _deadline_error(run: Execution) -> Error:
-    seconds = (run.state.deadline_ns - run.state.started_ns) / 1e9
+    seconds = (run.deadline_ns - run.started_ns) / 1e9
     return Error(ErrorKind.TIMEOUT, f"the request took longer than its deadline of {seconds:g} s")
 
 
@@ -366,7 +366,7 @@ def _fail(run: Execution, error: Error, actions: _Actions, exception: BaseExcept
     _trace(run, EventKind.Fail, "", detail=error)
     _end(run, actions)
     try:
-        response = run.around.render(error, run.state.request, exception)
+        response = run.around.render(error, run.request, exception)
         if not isinstance(response, Response):
             raise TypeError(f"it returned {type(response).__name__}, not a Response")
     except BaseException as problem:  # the app's renderer may raise anything; the client still gets an answer
@@ -412,8 +412,8 @@ def _close_coroutine(coroutine: _Coroutine, actions: _Actions) -> None:
 
 def _close(run: Execution, actions: _Actions) -> None:
     run.phase = CLOSED
-    while run.state.exits:
-        callback, name = run.state.exits.pop(), ""
+    while run.exits:
+        callback, name = run.exits.pop(), ""
         try:
             name = getattr(callback, "__qualname__", type(callback).__qualname__)
             _trace(run, EventKind.OnExit, name)
@@ -428,7 +428,7 @@ def _close(run: Execution, actions: _Actions) -> None:
     if trace is None and count is None:
         return
     run.ended_ns = now = around.clock()
-    took, response = now - run.state.started_ns, run.response
+    took, response = now - run.started_ns, run.response
     status = 0 if response is None else response.status
     if count is not None:
         count(run.route, status, took)

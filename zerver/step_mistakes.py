@@ -57,7 +57,7 @@ def wrong_write(run: Execution, step: CompiledStep, need: Need) -> str | None:
                 f"step {step.name}: effect {effect.label} writes a slot that the step does not declare; annotate its "
                 f"context as CtxView[..., {union}]"
             )
-        writer = run.state.writers.get(slot, step)
+        writer = run.writers.get(slot, step)
         if writer is not step and writer != step:
             return (
                 f"step {step.name}: effect {effect.label} writes a slot that step {writer.name} has written; a slot "

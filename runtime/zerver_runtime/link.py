@@ -79,6 +79,7 @@ class SocketLink:
         "_open",
         "_socket",
         "_waiting",
+        "unread",
     )
 
     def __init__(
@@ -97,6 +98,8 @@ class SocketLink:
         self._waiting = bytearray()
         self._full = False
         self._open = True
+        self.unread = False
+        """Whether the other side is gone, and surely has not read all that was written. Known when the loss is."""
 
     def start(
         self,
@@ -137,6 +140,7 @@ class SocketLink:
             if self._waiting:
                 self._loop.remove_writer(fd)
                 self._waiting.clear()
+                self.unread = True
             self._socket.close()
 
     def _send(self, data: bytes | bytearray) -> int:
@@ -146,6 +150,7 @@ class SocketLink:
             return 0
         except OSError:
             # The reading side reports the loss, after all that the other side had still written.
+            self.unread = True
             return len(data)
 
     def _flush(self) -> None:
@@ -172,7 +177,9 @@ class SocketLink:
         except (BlockingIOError, InterruptedError):
             return False
         except OSError as error:
+            # Of a socketpair, Linux says "reset" when the other end was closed with something unread in it.
             size, why = 0, str(error)
+            self.unread = self.unread or isinstance(error, ConnectionResetError)
         if size:
             self._on_bytes(bytes(memoryview(self._buffer)[:size]))
         elif self._open:

@@ -170,7 +170,7 @@ class Played(msgspec.Struct):
     def errors(self) -> list[list[tuple[str, str]]]:
         """What ``ctx.errors`` is in the end. No step sees it past the deadline, where engines may differ."""
         return [
-            [] if cut_by_deadline(events) else [(one.kind.name, one.what) for one in run.state.errors]
+            [] if cut_by_deadline(events) else [(one.kind.name, one.what) for one in run.errors]
             for run, events in zip(self.runs, self.traces, strict=True)
         ]
 
@@ -208,7 +208,7 @@ async def play(row: Row, engine: str) -> Played:
     traces = [told(run) for run in runs]
     lines_of = [causes(events) for events in traces]
     for run, lines in zip(runs, lines_of, strict=True):
-        lines[:] = [line.replace(run.state.request.id, "ID") for line in lines]
+        lines[:] = [line.replace(run.request.id, "ID") for line in lines]
     return Played(
         row, engine, answers, place.notes, driver.log, runs, traces, lines_of, service.dispatcher.statistics()
     )

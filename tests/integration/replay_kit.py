@@ -77,5 +77,5 @@ async def recorded(
     finally:
         await service.close()
     recording = Recording(Redaction(), bodies=True, engine=service.config.reactor.engine)
-    runs = sorted(trace.runs, key=lambda run: run.state.request.id)
+    runs = sorted(trace.runs, key=lambda run: run.request.id)
     return [decode(encode(recording.record(run, "sampled", 1_700_000_000_000_000_000))) for run in runs]

@@ -118,7 +118,7 @@ async def hold_against_the_contract(
     assert answer is not None
     assert sorted(line for line in driver.log if line[0] == "+") == begun(case, expected, engine)
     assert seen == seen_by(case, form, expected)
-    assert [one.what for one in exchange.run.state.errors] == [what(index) for index in expected.errors]
+    assert [one.what for one in exchange.run.errors] == [what(index) for index in expected.errors]
     if expected.fails_with is None:
         assert (answer.status, answer.body) == (200, b"resumed")
         written = [(SLOTS[index], given) for index, given in expected.values.items()]

@@ -175,7 +175,7 @@ class Driver:
         self.now_ns += round(seconds * SECOND)
 
     def deadline_passes(self) -> list[Action]:
-        self.now_ns = max(self.now_ns, self.run.state.deadline_ns)
+        self.now_ns = max(self.now_ns, self.run.deadline_ns)
         return self.feed(DeadlinePassed())
 
     def cancel(self, reason: str = "the client has gone") -> list[Action]:

@@ -66,7 +66,7 @@ def hold_against_the_contract(case: Case, form: Form) -> None:
     assert [type(action) for action in actions][-1] is Respond
     assert driver.phase is Phase.ENDED
 
-    assert [error.what for error in driver.run.state.errors] == [what(index) for index in expected.errors]
+    assert [error.what for error in driver.run.errors] == [what(index) for index in expected.errors]
     assert seen == seen_by(case, form, expected)
     if expected.fails_with is None:
         assert driver.body == b"resumed"

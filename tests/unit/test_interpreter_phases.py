@@ -206,7 +206,7 @@ def test_every_input_in_every_phase_does_what_the_table_says(phase: str, name: s
     assert driver.run.dropped - dropped == (1 if parts[0] in (".", "clean") else 0)
     if isinstance(event, StepAwaits) and parts[0] == "clean":
         assert event.coroutine.cr_frame is None, "closed"
-    exits = [driver.run.state.exits == []] if phase != "NEW" else []
+    exits = [driver.run.exits == []] if phase != "NEW" else []
     assert exits == [expected_phase is Phase.CLOSED][: len(exits)]
     if isinstance(event, StepAwaits):
         event.coroutine.close()
@@ -409,7 +409,7 @@ class AnyOrder(RuleBasedStateMachine):
         registered = sum(event.kind.name == "OnExit" for event in driver.events)
         assert (registered == 0) or phase is Phase.CLOSED
         if phase is Phase.CLOSED:
-            assert not run.state.exits
+            assert not run.exits
             assert len(driver.of("RequestEnd")) == 1
 
     def teardown(self) -> None:

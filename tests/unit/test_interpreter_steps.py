@@ -89,7 +89,7 @@ def test_fail_is_rendered_with_all_it_says_and_is_no_bug() -> None:
     driver.answer()
     assert driver.status == 418
     assert rendered == [
-        (Error(ErrorKind.CONFLICT, "taken", "todo.7", {"by": 3}, 2.5), driver.run.state.request, None),
+        (Error(ErrorKind.CONFLICT, "taken", "todo.7", {"by": 3}, 2.5), driver.run.request, None),
     ]
     assert driver.bugs == []
     assert driver.of("Fail")[0].detail == rendered[0][0]
@@ -558,7 +558,7 @@ def test_now_random_and_uuid_are_recorded_in_order() -> None:
 
     driver = Driver(use, use_more)
     driver.answer()
-    given = driver.run.state.given
+    given = driver.run.given
     assert given is not None
     assert [kind for kind, _ in given] == ["random", "uuid", "now", "random"]
     assert [given[0][1], given[3][1]] == [0.001, 0.004]
@@ -643,7 +643,7 @@ def test_a_step_that_raises_too_late_is_still_a_bug() -> None:
 
 def test_one_nanosecond_before_the_deadline_is_in_time() -> None:
     def just(ctx: CtxView) -> Decision:
-        driver.now_ns = driver.run.state.deadline_ns - 1
+        driver.now_ns = driver.run.deadline_ns - 1
         return Done.text("in time")
 
     driver = Driver(just)
@@ -882,7 +882,7 @@ def test_a_request_leaves_nothing_to_the_garbage_collector() -> None:
     around = Surroundings(clock=lambda: 0, sources=FakeSources(), render=render)
 
     def run(*inputs: Input, steps: Any = model.run.steps) -> None:
-        execution = Execution(steps, model.run.state.request, around, 0, 1)
+        execution = Execution(steps, model.run.request, around, 0, 1)
         for event in (Start(), *inputs, Closed()):
             advance(execution, event)
         assert execution.phase is Phase.CLOSED

@@ -68,7 +68,7 @@ def hold_against_the_contract(reactor: Reactor, case: Case, form: Form, pace: Pa
     else:
         assert (answer.status, answer.body) == (502, what(expected.fails_with).encode())
         assert request.slots == {}, "nothing is written when the Need fails"
-    assert [one.what for one in request.exchange.run.state.errors] == [what(index) for index in expected.errors]
+    assert [one.what for one in request.exchange.run.errors] == [what(index) for index in expected.errors]
     trace = [line for line in causes(request.events) if line.startswith(("JoinSatisfied", "EffectCancelled", "effect"))]
     assert trace == traced(case, expected)
     reactor.assert_idle()

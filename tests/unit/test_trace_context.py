@@ -143,7 +143,7 @@ def test_ids_follow_from_the_request_and_differ_for_each_span() -> None:
 
 
 def ticket(request: Request | None, need: int = 1, effect: int = 0, attempt: int = 1) -> Any:
-    owner = None if request is None else SimpleNamespace(state=SimpleNamespace(request=request))
+    owner = None if request is None else SimpleNamespace(request=request)
     tag = SimpleNamespace(need=need, effect=effect)
     return SimpleNamespace(scope=SimpleNamespace(owner=owner), tag=tag, attempt=attempt)
 

@@ -103,7 +103,7 @@ class Rig:
         driver.close()
         run = driver.run
         run.route = route
-        run.state.started_ns += self.now_ns
+        run.started_ns += self.now_ns
         run.ended_ns += self.now_ns
         self.now_ns += APART_NS if apart else 1
         # As the interpreter does, when it has such a trace.
@@ -379,7 +379,7 @@ def test_steps_that_are_quick_share_the_time_between_those_that_are_not() -> Non
     driver = Driver(goes_on, goes_on, slow, goes_on, answers)
     driver.start()
     driver.close()
-    began = driver.run.state.started_ns
+    began = driver.run.started_ns
     found = [(event.kind.name, (event.at_ns - began) // 1000) for event in driver.events]
     assert found == [
         ("RequestStart", 0),

@@ -84,7 +84,7 @@ def test_a_record_tells_all_of_the_request() -> None:
     assert (record.id, record.route, record.why, record.status) == ("id1", "POST /a/{x}", "asked", 201)
     assert (record.client, record.engine, record.scheduler) == ("192.0.2.7", "test", 3)
     assert (record.parent, record.version) == ("00-1-2-01", VERSION)
-    assert record.started_ns == EPOCH + driver.run.state.started_ns
+    assert record.started_ns == EPOCH + driver.run.started_ns
     assert record.took_ns == 250_000_000
     assert record.request == RequestNote(
         "POST", "/a/b", b"x=1&token=[redacted]",

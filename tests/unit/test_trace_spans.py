@@ -150,7 +150,7 @@ def test_each_attempt_is_a_span_below_the_step_that_waits_for_it() -> None:
     assert (first.failed, first.description, second.failed) == (True, "no connection", False)
     assert first.attributes["error.type"] == "UPSTREAM_UNAVAILABLE"
     assert [(one.name, one.attributes) for one in first.events] == [("retry", {"zerver.retry.wait": 0.1})]
-    id = request.exchange.run.state.request.id
+    id = request.exchange.run.request.id
     assert [first.span_id, second.span_id] == [attempt_span_id(id, 1, 0, 1), attempt_span_id(id, 1, 0, 2)], (
         "what upstreams were told"
     )

@@ -158,7 +158,7 @@ class Exchange:
                 case Discard():
                     discard(action.body, self._engine.afterwards)
                 case ReportBug():
-                    report(self.run.state.request, action)
+                    report(self.run.request, action)
         return response
 
     def _is_current(self, need: int, index: int) -> bool:
@@ -173,7 +173,7 @@ class Exchange:
             self._waiting = deque(one for one in self._waiting if (one.need, one.effect) != (need, index))
 
     def _next_input(self) -> Input:
-        left = (self.run.state.deadline_ns - self._engine.around.clock()) / 1e9
+        left = (self.run.deadline_ns - self._engine.around.clock()) / 1e9
         try:
             return self._inbox.get(timeout=max(left, 0.0))
         except queue.Empty:
@@ -193,9 +193,9 @@ class Exchange:
         self._job = engine.pool.submit(self.work)
         if self._job is None:
             error = Error(ErrorKind.OVERLOADED, "the server is busy; try again later", retry_after=1.0)
-            self._give(engine.around.render(error, self.run.state.request, None))
+            self._give(engine.around.render(error, self.run.request, None))
             return
-        seconds = (self.run.state.deadline_ns - engine.around.clock()) / 1e9
+        seconds = (self.run.deadline_ns - engine.around.clock()) / 1e9
         self._timer = engine.loop.call_later(max(seconds, 0.0), self._end_in_queue, DeadlinePassed())
 
     def cancel(self, reason: str) -> None:
@@ -247,7 +247,7 @@ class Exchange:
             answered(response)
 
     def _run_exits(self) -> None:
-        if not self.run.state.exits or not self._engine.afterwards.submit(
+        if not self.run.exits or not self._engine.afterwards.submit(
             self._close_run, lambda *_: self._on_loop(self._exited)
         ):
             self._close_run()
@@ -261,10 +261,10 @@ class Exchange:
     def _close_run(self) -> None:
         for action in advance(self.run, Closed()):
             if isinstance(action, ReportBug):
-                report(self.run.state.request, action)
+                report(self.run.request, action)
 
     def _start(self, start: StartEffect) -> None:
-        deadline = None if start.background else self.run.state.deadline_ns / 1e9
+        deadline = None if start.background else self.run.deadline_ns / 1e9
         self._perform(start, deadline)
 
     def _perform(self, what: StartEffect | DetachEffect, deadline: float | None) -> None:
@@ -281,7 +281,7 @@ class Exchange:
             ticket = self._engine.dispatcher.start(what.what, self._scope, deadline, settled, what)
         except Exception as problem:  # made wrongly: its target is no text, say
             told = f"{what.what.label}: it cannot be performed"
-            _log.error("request %s: %s", self.run.state.request.id, told, exc_info=problem)
+            _log.error("request %s: %s", self.run.request.id, told, exc_info=problem)
             settled(None, Failure(Error(ErrorKind.INTERNAL, told)))
             return
         if pending:

@@ -111,7 +111,7 @@ class ReactorEngine:
             except Exception as problem:  # of whoever sends it, and still has to close the request
                 out = None
                 _log.error("request %s: its answer could not be taken", request.id, exc_info=problem)
-            if out and not run.state.exits:
+            if out and not run.exits:
                 advance(run, _CLOSED)
                 return None
             exchange = Exchange(self, run, None)
@@ -212,7 +212,7 @@ class Exchange:
     def carry_on(self, actions: list[Action]) -> None:
         """Carry out actions, and go on with what that has settled: a loop and no recursion."""
         run, engine = self.run, self._engine
-        deadline = run.state.deadline_ns / 1e9
+        deadline = run.deadline_ns / 1e9
         self._driving = True
         left = _MOST
         while True:
@@ -260,7 +260,7 @@ class Exchange:
             discard(action.body, self._engine.afterwards)
         else:
             assert type(action) is ReportBug
-            report(self.run.state.request, action)
+            report(self.run.request, action)
 
     def _respond(self, response: Response | None) -> None:
         answered, self._answered = self._answered, None
@@ -268,10 +268,10 @@ class Exchange:
             try:
                 answered(response)
             except Exception as problem:  # of whoever sends it; the request must still come to its end
-                _log.error("request %s: its answer could not be taken", self.run.state.request.id, exc_info=problem)
+                _log.error("request %s: its answer could not be taken", self.run.request.id, exc_info=problem)
 
     def _set_timer(self) -> None:
-        seconds = (self.run.state.deadline_ns - self._engine.clock()) / 1e9
+        seconds = (self.run.deadline_ns - self._engine.clock()) / 1e9
         self._timer = self._engine.call_later(max(seconds, 0.0), self._expired)
 
     def _expired(self) -> None:
@@ -310,7 +310,7 @@ class Exchange:
             ticket = self._engine.dispatcher.start(start.what, scope, deadline, self._settled, start)
         except Exception as problem:  # made wrongly: its target is no text, say
             told = f"{start.what.label}: it cannot be performed"
-            _log.error("request %s: %s", self.run.state.request.id, told, exc_info=problem)
+            _log.error("request %s: %s", self.run.request.id, told, exc_info=problem)
             self._enqueue(start, 1, Failure(Error(ErrorKind.INTERNAL, told)))
             return
         if ticket.stage != "over":  # else it has settled already
@@ -404,7 +404,7 @@ class Exchange:
         if not self._closed or self._driving or self._exiting or run.offloaded is not None:
             return
         if run.phase is ENDED:
-            if run.state.exits:
+            if run.exits:
                 self._exiting = True
                 submitted = self._engine.afterwards.submit(
                     functools.partial(advance, run, _CLOSED),

@@ -31,7 +31,7 @@ class Propagation:
         ticket = self._starting()
         if ticket is None or ticket.scope.owner is None or ticket.tag is None:
             return ()
-        start, request = ticket.tag, ticket.scope.owner.state.request
+        start, request = ticket.tag, ticket.scope.owner.request
         if self._of != request.id:
             self._read(request)
         before, after, state = self._parts

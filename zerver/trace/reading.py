@@ -64,7 +64,7 @@ class _Reading:
         self._run = run
         self._need = 0
         self._position = 0  # of the step that runs, or is next
-        self._at_ns = run.state.started_ns  # up to where the steps are told of
+        self._at_ns = run.started_ns  # up to where the steps are told of
         self._begun = False
         self._done = False  # the answer has been told of
 
@@ -138,8 +138,8 @@ class _Reading:
     def _begin(self) -> None:
         if not self._begun:
             self._begun = True
-            state = self._run.state
-            self.records.insert(0, Record(EventKind.RequestStart, state.started_ns, state.request.path, 0, -1, None))
+            run = self._run
+            self.records.insert(0, Record(EventKind.RequestStart, run.started_ns, run.request.path, 0, -1, None))
 
     def _add(self, kind: EventKind, at_ns: int, name: str, detail: str | None = None) -> None:
         self.records.append(Record(kind, at_ns, name, self._need, -1, detail))

@@ -103,7 +103,7 @@ class TailRecorder:
 
     def end(self, run: Execution, /) -> None:
         """See :class:`~zerver.trace.events.Trace`."""
-        took, request = run.ended_ns - run.state.started_ns, run.state.request
+        took, request = run.ended_ns - run.started_ns, run.request
         slow = self._slow(run.route, took, run.ended_ns) if self._slow_ns is None else took > self._slow_ns
         sampled = self._sample > 0 and self._takes_sample()
         if self._looks:
@@ -200,7 +200,7 @@ class TailRecorder:
                 self._dropped += 1
                 if not self._told:
                     self._told = True
-                    id = run.state.request.id
+                    id = run.request.id
                     _log.warning("request %s: its trace cannot be kept; others will not be told", id, exc_info=problem)
         if rows and not self._sink.write(rows):
             self._dropped += len(rows)

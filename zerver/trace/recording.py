@@ -88,8 +88,7 @@ class Recording:
 
     def record(self, run: Execution, why: Why, epoch_ns: int) -> TraceRecord:
         """What is kept of a request that is over."""
-        state = run.state
-        request, response = state.request, run.response
+        request, response = run.request, run.response
         told = tuple(run.events or ())
         short = told[:_EVENTS]
         parent = request.header(b"traceparent")
@@ -97,9 +96,9 @@ class Recording:
             id=request.id,
             route=run.route,
             why=why,
-            started_ns=epoch_ns + state.started_ns,
-            took_ns=run.ended_ns - state.started_ns,
-            deadline_ns=state.deadline_ns - state.started_ns,
+            started_ns=epoch_ns + run.started_ns,
+            took_ns=run.ended_ns - run.started_ns,
+            deadline_ns=run.deadline_ns - run.started_ns,
             status=None if response is None else response.status,
             client=request.client_ip,
             engine=self._engine,
@@ -110,7 +109,7 @@ class Recording:
                 [
                     EventNote(
                         one.kind,
-                        one.at_ns - state.started_ns,
+                        one.at_ns - run.started_ns,
                         one.name,
                         one.need,
                         one.effect,
@@ -120,7 +119,7 @@ class Recording:
                 ]
             ),
             results=tuple(self._results(short)),
-            given=tuple([_given(kind, value) for kind, value in state.given or ()]),
+            given=tuple([_given(kind, value) for kind, value in run.given or ()]),
             steps=tuple(dict.fromkeys([self._step(step) for step in (*run.steps, *_ran(short))])),
             parent="" if parent is None else parent.decode("latin-1"),
         )

@@ -27,8 +27,9 @@ _LOOK = 0.01  # seconds between looks at whether a process has ended, where the 
 _TICK = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 
 Heard = Callable[[WorkerId, words.FromWorker], object]
-Gone = Callable[[WorkerId, str], object]
-"""Called once, when the worker is gone and all that it said was heard."""
+Gone = Callable[[WorkerId, str, bool], object]
+"""Called once, when the worker is gone and all that it said was heard: with why, and whether it surely has not read the
+last that it was told."""
 
 
 def cpu_time(pid: int) -> int | None:
@@ -79,11 +80,11 @@ class ComputeLink:
 
     def lose(self, why: str) -> None:
         """Hear its last words, and take it for gone."""
+        gone, self._gone = self._gone, None
         self._link.read()
         self._link.close()
-        gone, self._gone = self._gone, None
         if gone is not None:
-            gone(self.worker, why)
+            gone(self.worker, why, self._link.unread)
 
     def _lost(self, why: str) -> None:
         self.lose(why)

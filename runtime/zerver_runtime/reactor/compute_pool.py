@@ -71,7 +71,8 @@ Observe: TypeAlias = Callable[[ComputeEvent, object, float, object], None]
     ComputeTaskStarted     seconds that it waited (float)
     ComputeTaskCompleted   `ComputeRun`
 
-Each Scheduled is followed by one Completed, just before `done`. A task that is refused has no event."""
+Each Scheduled is followed by one Completed, just before `done`. A task that is refused has no event; one that is given
+to another worker, since the first died before it began it, has one more Started."""
 
 _log = logging.getLogger("zerver.compute")
 
@@ -120,7 +121,7 @@ class ComputePool:
     loop: by default the one that runs when the pool is first used.
 
     A worker that runs a task which is cancelled or past its budget is killed and replaced. One that dies is replaced
-    after a while that grows.
+    after a while that grows; a task that it surely had not begun is given to another one.
     """
 
     def __init__(
@@ -250,7 +251,6 @@ class ComputePool:
             case Assign(worker, number, more, waited):
                 pending = self._pending[number]
                 self._links[worker].send(words.Task(number, pending.name, pending.arguments, more))
-                pending.arguments = b""
                 self._tell("ComputeTaskStarted", pending, now, waited / 1e9)
             case Nothing(worker, more):
                 self._links[worker].send(words.Nothing(more))
@@ -281,9 +281,9 @@ class ComputePool:
                     pending.result = result
                 self._handle(Returned(worker, number, other, self._links[worker].cpu()))
 
-    def _gone(self, worker: WorkerId, why: str) -> None:
+    def _gone(self, worker: WorkerId, why: str, unread: bool) -> None:
         self._links.pop(worker, None)
-        self._handle(Lost(worker, why))
+        self._handle(Lost(worker, why, unread))
 
     def _settle(self, settled: Settle, now: int) -> None:
         pending = self._pending.pop(settled.task)

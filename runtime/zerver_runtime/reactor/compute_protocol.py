@@ -11,6 +11,8 @@ A worker works for any number of schedulers, and takes a task only when it is fr
 Every Pull and every Returned is answered once. Until it is, the worker is held by that scheduler, and takes no task of
 another: so a scheduler that has had its worker killed, and does not answer, can hit no task but its own.
 
+Nothing is said to a worker between a Task and the result: so what a dead one has left unread is a task not begun.
+
 An urgency is what `PriorityWithAgeing.peek` gives: nanoseconds of the clock that all processes of a machine share, the
 least is next.
 """

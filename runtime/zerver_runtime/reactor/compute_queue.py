@@ -13,7 +13,8 @@ A task waits, then runs on one worker, then settles: once, whatever happens to i
     doomed      it is gone                              the task settles, and another worker is started
     stopping    it is gone                              the queue was closed
 
-Gone it can be in each state; a task that it ran then settles as crashed. Workers are either the queue's own, started
+Gone it can be in each state; a task that it ran then settles as crashed, or waits once more, if the worker surely had
+not begun it. Workers are either the queue's own, started
 one by one when tasks come for which none is free, and then wait here with their pull unanswered; or they are lent
 (`Joined`) and serve other queues, too.
 
@@ -59,19 +60,20 @@ _STEP = int(AGEING * 1e9)
 _LOOK_LEAST, _LOOK_MOST = 5_000_000, 100_000_000  # nanoseconds between looks at the CPU time of a task
 _RESTART_FIRST, _RESTART_CAP = 50_000_000, 2_000_000_000  # nanoseconds until a worker is started for one that died
 _FREE = ("starting", "free", "waiting")
-_HOPELESS = 3  # workers in a row that died before they had started
+_HOPELESS = 3  # workers in a row that died before they had started, or that died before they had begun one task
 
 WorkerState: TypeAlias = Literal["starting", "free", "waiting", "running", "doomed", "stopping"]
 
 
 class _Task:
-    __slots__ = ("added", "batch", "budget", "number")
+    __slots__ = ("added", "batch", "budget", "given", "number")
 
     def __init__(self, number: int, batch: bool, budget: int | None, added: int) -> None:
         self.number = number
         self.batch = batch
         self.budget = budget
         self.added = added
+        self.given = 0  # so often to a worker
 
 
 class _Worker:
@@ -142,8 +144,8 @@ class ComputeQueue:
                 if worker is not None and worker.state == "starting":
                     worker.state = "free"
                     self._stillborn = 0
-            case Lost(key, why):
-                self._lost(key, why, now, actions)
+            case Lost(key, why, unread):
+                self._lost(key, why, unread, now, actions)
             case Closed():
                 self._close(actions)
             case Halted():
@@ -227,9 +229,7 @@ class ComputeQueue:
             actions.append(Settle(number, "cancelled"))
             stale = len(self._order) - len(self._waiting)
             if stale > 64 and stale > len(self._waiting):  # so each sweep is paid for by the cancellations before it
-                self._order = PriorityWithAgeing(_STEP)
-                for task in self._waiting.values():
-                    self._order.add(task.number, 0 if task.batch else 1, task.added)
+                self._put_in_order()
             return
         key = self._runs.get(number)
         if key is not None and self._workers[key].state == "running":
@@ -247,6 +247,11 @@ class ComputeQueue:
             if budget is not None and worker.spent > budget:
                 why = f"it used {worker.spent / 1e9:.3g} s of CPU time, and its budget is {budget / 1e9:g} s"
                 self._doom(key, worker, "over budget", why, actions)
+
+    def _put_in_order(self) -> None:
+        self._order = PriorityWithAgeing(_STEP)
+        for task in self._waiting.values():
+            self._order.add(task.number, 0 if task.batch else 1, task.added)
 
     def _head(self) -> int | None:
         """The urgency of the task that is next."""
@@ -282,6 +287,7 @@ class ComputeQueue:
         number = self._order.select(now)
         assert number is not None
         task = self._waiting.pop(number)
+        task.given += 1
         worker.state, worker.task, worker.since, worker.spent = "running", task, now, None
         self._runs[number] = key
         actions.append(Assign(key, number, self._head(), now - task.added))
@@ -304,15 +310,19 @@ class ComputeQueue:
         self.replaced += 1
         actions.append(Kill(key))
 
-    def _lost(self, key: WorkerId, why: str, now: int, actions: list[Action]) -> None:
+    def _lost(self, key: WorkerId, why: str, unread: bool, now: int, actions: list[Action]) -> None:
         worker = self._workers.pop(key, None)
         if worker is None:
             return
         task = worker.task
         if task is not None:
             del self._runs[task.number]
-            end, because = (worker.end, worker.why) if worker.state == "doomed" else ("crashed", why)
-            actions.append(Settle(task.number, end, because, now - worker.since, worker.spent))
+            if unread and worker.state == "running" and task.given < _HOPELESS and not self.closed:
+                self._waiting = dict(sorted([(task.number, task), *self._waiting.items()]))  # before what came later
+                self._put_in_order()
+            else:
+                end, because = (worker.end, worker.why) if worker.state == "doomed" else ("crashed", why)
+                actions.append(Settle(task.number, end, because, now - worker.since, worker.spent))
         if worker.state in ("doomed", "stopping") or self._lent:
             return
         self.replaced += 1

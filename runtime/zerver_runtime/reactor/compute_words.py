@@ -84,10 +84,11 @@ class Returned(msgspec.Struct, frozen=True):
 
 
 class Lost(msgspec.Struct, frozen=True):
-    """The worker is gone, or could not be started."""
+    """The worker is gone, or could not be started. unread: the last that it was told it surely has not read."""
 
     worker: WorkerId
     why: str
+    unread: bool = False
 
 
 class Tick(msgspec.Struct, frozen=True):
