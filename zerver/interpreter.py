@@ -135,37 +135,47 @@ def _resume(coroutine: CoroutineType[Any, Any, Any], value: Any) -> Any:
         return StepRaised(problem)
 
 
-# What to run: a step (None: the one at the position), its view and coroutine if it goes on, and what its await gives.
-_Next: TypeAlias = "tuple[CompiledStep | None, _View | None, _Coroutine, Any]"
-_NEXT_IN_PIPELINE: _Next = (None, None, None, None)
+# What to run: the step at the position, or a step with its view and coroutine if it goes on, and what its await gives.
+_Next: TypeAlias = "Continue | tuple[CompiledStep, _View | None, _Coroutine, Any]"
+_NEXT_IN_PIPELINE = Continue()
 
 
 def _run(run: Execution, following: _Next | None, actions: _Actions) -> None:
     """Run what is to be run, and all that follows it, until something must be waited for. A loop and no recursion:
     chains of continuations may be of any length."""
-    around = run.around
+    if following is None:
+        return
+    around, steps, deadline_ns = run.around, run.steps, run.deadline_ns
     clock, offload, budget = around.clock, around.offload, around.step_budget_ns
-    deadline_ns, now = run.deadline_ns, clock()
-    late = now >= deadline_ns
-    if (late or now - run.started_ns > QUICK_NS) and following is not None:
+    quick = QUICK_NS if QUICK_NS < budget else budget
+    now = clock()
+    if now >= deadline_ns:
         run.tell((now,))
-    if late and following is not None:
-        _close_coroutine(following[2], actions)
+        if type(following) is tuple:
+            _close_coroutine(following[2], actions)
         _fail(run, _deadline_error(run), actions)
         return
+    if now - run.started_ns > QUICK_NS:
+        run.tell((now,))
+    view: _View | None
+    coroutine: _Coroutine
     while following is not None:
-        step, view, coroutine, value = following
-        plain = step is None
-        if step is None:
-            if run.position >= len(run.steps):
+        if type(following) is tuple:
+            plain = False
+            step, view, coroutine, value = following
+            if view is None:
+                view = CtxView(run, step, now)
+            else:
+                view._at_ns = now
+        else:
+            plain = True
+            try:
+                step = steps[run.position]
+            except IndexError:
                 run.tell((now,))
                 _bug(run, endless(run), None, actions)
                 return
-            step = run.steps[run.position]
-        if view is None:
-            view = CtxView(run, step, now)
-        else:
-            view._at_ns = now
+            view, coroutine, value = CtxView(run, step, now), None, None
         if offload and step in offload:
             run.tell((run.position, step, now))
             run.phase, run.offloaded = OFFLOADED, RunStep(step, view, coroutine, value)
@@ -181,17 +191,17 @@ def _run(run: Execution, following: _Next | None, actions: _Actions) -> None:
         else:
             result = _resume(coroutine, value)
         began, now = now, clock()
-        if now - began > budget:
-            actions.append(StepOverran(step, now - began))
-        if plain and now - began <= QUICK_NS and now < deadline_ns:  # as most: two short ways, and no event
+        took = now - began
+        if plain and took <= quick and now < deadline_ns:  # as most: two short ways, and no event
             if type(result) is Continue:
                 run.position += 1
-                following = _NEXT_IN_PIPELINE
                 continue
             if type(result) is Done:
                 run.phase, run.response, run.answered_ns = ENDED, result.response, now
                 actions.append(Respond(result.response))
                 return
+        if took > budget:
+            actions.append(StepOverran(step, took))
         following = _take(run, step, view, result, began, now, actions)
 
 
@@ -412,17 +422,8 @@ def _close_coroutine(coroutine: _Coroutine, actions: _Actions) -> None:
 
 def _close(run: Execution, actions: _Actions) -> None:
     run.phase = CLOSED
-    while run.exits:
-        callback, name = run.exits.pop(), ""
-        try:
-            name = getattr(callback, "__qualname__", type(callback).__qualname__)
-            _trace(run, EventKind.OnExit, name)
-            result = callback()
-            if type(result) is CoroutineType:
-                result.close()
-                raise TypeError("it is async, and nothing would await it; give a plain function")
-        except BaseException as problem:  # one callback must not stop the others
-            actions.append(ReportBug(f"on_exit callback {name} failed", problem))
+    if run.exits:
+        _call_exits(run, actions)
     around = run.around
     trace, count = around.trace, around.count
     if trace is None and count is None:
@@ -437,6 +438,20 @@ def _close(run: Execution, actions: _Actions) -> None:
             run.events.append(None)
         if took > trace.least_ns or run.failure is not None or not 0 < status < 500:
             trace.end(run)
+
+
+def _call_exits(run: Execution, actions: _Actions) -> None:
+    while run.exits:
+        callback, name = run.exits.pop(), ""
+        try:
+            name = getattr(callback, "__qualname__", type(callback).__qualname__)
+            _trace(run, EventKind.OnExit, name)
+            result = callback()
+            if type(result) is CoroutineType:
+                result.close()
+                raise TypeError("it is async, and nothing would await it; give a plain function")
+        except BaseException as problem:  # one callback must not stop the others
+            actions.append(ReportBug(f"on_exit callback {name} failed", problem))
 
 
 def _trace(
