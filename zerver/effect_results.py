@@ -8,10 +8,10 @@ a replay feeds in again. What an app sees is made of them here, by the effect's
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any, Literal, TypeAlias, TypeVar, cast, get_args
+from typing import Any, Final, Literal, TypeAlias, TypeVar, cast, get_args
 
 from msgspec import inspect
 
@@ -44,7 +44,6 @@ _TUPLES = (inspect.ListType, inspect.NamedTupleType, inspect.TupleType, inspect.
 _ANY_RECORD = inspect.DictType(inspect.StrType(), inspect.AnyType())
 _ANY_RECORDS = inspect.ListType(_ANY_RECORD)
 
-_BUILT_IN = frozenset({"http", "sql", "kv", "cache", "file", "timer", "call", "compute", "actor"})
 _MAY_PASS = frozenset({429, 502, 503, 504})
 # RFC 9110 section 5.6.7: IMF-fixdate, the one form that may be sent.
 _DATE = re.compile(r"[A-Z][a-z]{2}, ([0-9]{2}) ([A-Z][a-z]{2}) ([0-9]{4}) ([0-9]{2}):([0-9]{2}):([0-9]{2}) GMT")
@@ -58,20 +57,16 @@ def interpret(effect: Effect[Any], raw: Any, now: Callable[[], float]) -> Outcom
     :param now: seconds since the epoch; asked only where an upstream says until when it wants to be left alone.
     """
     try:
-        if effect.family not in _BUILT_IN:
-            wanted = effect.result_type
-            return Success(raw if wanted is None else convert(raw, wanted))
-        match effect.family:
-            case "http":
-                return _http(effect, raw, now)
-            case "sql":
-                return _sql(effect, raw)
-            case "kv" | "cache":
-                return _kv(effect, raw)
-            case "file":
-                return _file(effect, raw)
-            case _:
-                return Success(raw)
+        family = effect.family
+        if family == "http":
+            return _http(effect, raw, now)
+        if family == "sql":
+            return _sql(effect, raw)
+        of_family = _OTHERS.get(family)
+        if of_family is not None:
+            return of_family(effect, raw)
+        wanted = effect.result_type
+        return Success(raw if wanted is None else convert(raw, wanted))
     except Undecodable as problem:
         return _misfit(effect, problem)
     except DefinitionError as problem:
@@ -285,3 +280,16 @@ def _file(effect: Effect[Any], raw: bytes | None) -> Outcome:
         return Success(convert(raw.decode(), wanted))
     except UnicodeError:
         raise Undecodable("Expected text in UTF-8") from None
+
+
+# Others
+
+
+def _as_it_is(effect: Effect[Any], raw: Any) -> Outcome:
+    return Success(raw)
+
+
+_OTHERS: Final[Mapping[str, Callable[[Effect[Any], Any], Outcome]]] = {
+    "kv": _kv, "cache": _kv, "file": _file, "timer": _as_it_is, "call": _as_it_is, "compute": _as_it_is,
+    "actor": _as_it_is,
+}  # fmt: skip

@@ -16,8 +16,7 @@ from __future__ import annotations
 import sys
 import types
 import typing
-import weakref
-from typing import Any, Generic, Protocol, Self, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
 import typing_extensions
 
@@ -37,6 +36,10 @@ class Slot(Generic[T]):
     """
 
     __slots__ = ()
+
+    # Worked out when they are first asked for: no slot inherits them from another.
+    _holds: ClassVar[Any] = None
+    _takes_none: ClassVar[bool | None] = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -65,32 +68,28 @@ class Key(Protocol[S_co, T]):
     def _key(self, value: T, /) -> tuple[S_co, T]: ...
 
 
-_types: weakref.WeakKeyDictionary[type, Any] = weakref.WeakKeyDictionary()
-_takes_none: weakref.WeakKeyDictionary[type, bool] = weakref.WeakKeyDictionary()
-
-
 def slot_type(slot: type[Slot[Any]]) -> Any:
     """The declared type of a slot's value, with forward references resolved in the module that declares it.
 
     :raises DefinitionError: when a forward reference cannot be resolved there.
     """
-    resolved = _types.get(slot)
-    if resolved is None:
-        resolved = _types[slot] = _resolve(slot)
-    return resolved
+    holds = slot._holds
+    if holds is None:
+        holds = slot._holds = _resolve(slot)
+    return holds
 
 
 def takes_none(slot: type[Slot[Any]]) -> bool:
     """Whether ``None`` is a value of the slot's type. Also true where that type cannot be told: who decodes to it
     will say why.
     """
-    known = _takes_none.get(slot)
+    known = slot._takes_none
     if known is None:
         try:
             known = _admits_none(slot_type(slot))
         except Exception:
             known = True
-        _takes_none[slot] = known
+        slot._takes_none = known
     return known
 
 

@@ -56,10 +56,12 @@ class HttpEffector:
         if more and request.headers and any(name == "traceparent" for name, _ in request.headers):
             more = ()
         if request.redirects:
-            following = _Following(self._start, _carrying(effect, more), done)
+            following = _Following(self._start_one, _carrying(effect, more), done)
             following.go()
             return following.cancel
-        return self._start(effect, done, more)
+        if self._proxies or not fits(request):
+            return self._full.start(_carrying(effect, more), done)
+        return self._lean.start(effect, done, more)
 
     async def close(self) -> None:
         """Cancel what is in flight and close all connections."""
@@ -68,10 +70,9 @@ class HttpEffector:
         finally:
             await self._full.close()
 
-    def _start(self, effect: Effect[Any], done: Done, more: Fields = ()) -> Callable[[], object] | None:
-        if self._proxies or not fits(effect.args):
-            return self._full.start(_carrying(effect, more), done)
-        return self._lean.start(effect, done, more)
+    def _start_one(self, effect: Effect[Any], done: Done) -> Callable[[], object] | None:
+        """One of those that redirects lead to."""
+        return (self._full if self._proxies or not fits(effect.args) else self._lean).start(effect, done)
 
     def __repr__(self) -> str:
         return f"<HttpEffector: {self._lean!r}, {self._full!r}>"

@@ -178,10 +178,9 @@ class JoinState:
 
         join = self._join
         if join == "all" or join == "all_required":
-            required = self._required[index]
-            if required and not success:
+            if not success and self._required[index]:
                 return self._resolve(index)
-            if required or join == "all":
+            if join == "all" or self._required[index]:
                 self._awaited -= 1
                 if not self._awaited:
                     return self._resolve()

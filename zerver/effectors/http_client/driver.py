@@ -33,7 +33,7 @@ class LeanHttpEffector:
     def __init__(self, *, max_body_bytes: int = 8 * 1024 * 1024, tls: ssl.SSLContext | None = None) -> None:
         self._max_body_bytes = max_body_bytes
         self._tls = tls
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None  # None before the first connection
         self._closed = False
         self._pool: Pool[Origin, Connection] = Pool()
         self._expiry: asyncio.TimerHandle | None = None
@@ -47,8 +47,6 @@ class LeanHttpEffector:
         if self._closed:
             done(closed(effect))
             return None
-        if self._loop is None:
-            self._loop = asyncio.get_running_loop()
         request: HttpRequest = effect.args
         origin = origin_of(request.url)
         attempt = _Attempt(self, effect, done, origin, encode(request, origin, more))
@@ -77,7 +75,7 @@ class LeanHttpEffector:
     # Called by attempts
 
     async def _connect(self, origin: Origin) -> Connection:
-        loop = asyncio.get_running_loop()
+        loop = self._loop = asyncio.get_running_loop()
         connection = Connection(origin, self, self._max_body_bytes)
         try:
             await loop.create_connection(
