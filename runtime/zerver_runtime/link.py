@@ -115,6 +115,7 @@ class SocketLink:
 
     def write(self, data: bytes | bytearray) -> None:
         if not self._open:
+            self.unread = True
             return
         waiting = self._waiting
         if waiting:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import signal
+import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -18,6 +19,7 @@ import pytest
 import uvloop
 
 from zerver_runtime.reactor import compute_link
+from zerver_runtime.reactor import compute_protocol as words
 from zerver_runtime.reactor.compute_link import cpu_time
 from zerver_runtime.reactor.compute_pool import ComputePool, ComputeRun
 from zerver_runtime.reactor.compute_task import (
@@ -304,6 +306,64 @@ def wait_without_the_loop(pid: int) -> None:
     while alive(pid):
         assert time.monotonic() < end
         time.sleep(0.005)
+
+
+@pytest.mark.parametrize("when", ["before it is given to it", "before it reads it", "while it is written"])
+def test_a_task_that_its_worker_surely_has_not_begun_is_given_to_another_one(on_pool: Any, when: str) -> None:
+    data = b"x" * (24_000_000 if when == "while it is written" else 10)
+
+    async def main(pool: ComputePool) -> None:
+        worker = await Call(pool, "pid").value()
+        if when == "before it is given to it":
+            os.kill(worker, signal.SIGKILL)
+            wait_without_the_loop(worker)
+            call = Call(pool, "echo", data)
+        else:
+            os.kill(worker, signal.SIGSTOP)
+            call = Call(pool, "echo", data)
+            assert pool.statistics().running == 1
+            os.kill(worker, signal.SIGKILL)
+        assert await call.value() == data
+        assert pool.statistics().replaced == 1
+        assert await Call(pool, "pid").value() != worker
+
+    on_pool(main)
+
+
+class Lent:
+    """A worker of somebody else's, as its pool sees it."""
+
+    def __init__(self, pool: ComputePool, worker: tuple[int, int]) -> None:
+        ours, self.end = socket.socketpair()
+        pool.join(worker, ours)
+        self.say(words.Hello(1))
+
+    def say(self, word: words.FromWorker) -> None:
+        self.end.sendall(words.frame(word))
+
+
+@pytest.mark.parametrize("read", [False, True])
+async def test_a_lent_worker_that_ends_with_a_task_unread_has_not_begun_it(read: bool) -> None:
+    killed: list[tuple[int, int]] = []
+    async with pool_of(2, replace=killed.append) as pool:
+        call, lent = Call(pool, "add", 1), Lent(pool, (0, 1))
+        lent.say(words.Pull())
+        await until(lambda: pool.statistics().running, "it has the task")
+        if read:
+            lent.end.recv(100_000)
+        lent.end.close()
+        pool.lost((0, 1), "signal 9 (Killed)")
+        other = Lent(pool, (1, 1))
+        other.say(words.Pull())
+        if read:
+            assert "its worker has ended: signal 9" in str(await call.problem())
+        else:
+            await until(lambda: pool.statistics().running, "the other has it")
+            other.say(words.Returned(1, words.dump(5)))
+            assert await call.value() == 5
+        other.end.close()
+        pool.lost((1, 1), "done")
+    assert killed == []
 
 
 def test_the_last_words_of_a_worker_are_heard(on_pool: Any) -> None:

@@ -317,12 +317,15 @@ class ComputeQueue:
         task = worker.task
         if task is not None:
             del self._runs[task.number]
-            if unread and worker.state == "running" and task.given < _HOPELESS and not self.closed:
+            if worker.state == "doomed":
+                actions.append(Settle(task.number, worker.end, worker.why, now - worker.since, worker.spent))
+            elif unread and self.closed:
+                actions.append(Settle(task.number, "closed"))
+            elif unread and task.given < _HOPELESS:
                 self._waiting = dict(sorted([(task.number, task), *self._waiting.items()]))  # before what came later
                 self._put_in_order()
             else:
-                end, because = (worker.end, worker.why) if worker.state == "doomed" else ("crashed", why)
-                actions.append(Settle(task.number, end, because, now - worker.since, worker.spent))
+                actions.append(Settle(task.number, "crashed", why, now - worker.since, worker.spent))
         if worker.state in ("doomed", "stopping") or self._lent:
             return
         self.replaced += 1

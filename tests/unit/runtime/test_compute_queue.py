@@ -267,6 +267,40 @@ def test_a_lent_worker_that_is_gone_is_not_ours_to_replace() -> None:
     assert run(Joined(B)) == [Offer(B, -S)]
 
 
+def test_a_task_that_its_worker_has_not_read_is_given_to_another_one_before_those_that_came_later() -> None:
+    run = Run(size=2)
+    run(Submitted(1), Submitted(2), Ready(A), Ready(B), Pulled(A), Pulled(B))
+    run.now += 5
+    run(Submitted(3), Submitted(4, batch=True))
+    assert run(Lost(A, "signal 9", True)) == []
+    assert (run.queue.queued, run.queue.running) == (3, 1)
+    assert run(Returned(B, 2)) == [Settle(2, "returned", "", 5), Assign(B, 1, 5 - S, 5)]
+    assert run(Returned(B, 1)) == [Settle(1, "returned"), Assign(B, 3, 5, 0)]
+
+
+def test_a_task_that_a_dead_worker_has_not_read_goes_at_once_to_one_that_waits() -> None:
+    run = Run(size=2).working().working(2, B)
+    run(Returned(B, 2))
+    assert run(Lost(A, "signal 9", True)) == [Assign(B, 1, None, 0)]
+    assert run(Lost(B, "signal 9", False)) == [Settle(1, "crashed", "signal 9")]
+
+
+def test_three_workers_may_die_before_they_have_read_a_task_and_then_it_fails() -> None:
+    run = Run().working()
+    for number in range(1, 3):
+        assert run(Lost((number - 1, 1), "signal 9", True)) == []
+        run.now += 10 * S
+        assert Assign((number, 1), 1, None, run.now) in run(Tick(), Ready((number, 1)), Pulled((number, 1)))
+    assert run(Lost((2, 1), "signal 9", True)) == [Settle(1, "crashed", "signal 9")]
+
+
+@pytest.mark.parametrize(("event", "end"), [(Cancelled(1), "cancelled"), (Closed(), "closed"), (Halted(), "closed")])
+def test_what_nobody_waits_for_is_given_to_no_other_worker(event: Event, end: str) -> None:
+    run = Run().working()
+    run(event)
+    assert [one.end for one in run(Lost(A, "signal 9", True)) if isinstance(one, Settle)] == [end]
+
+
 def test_batch_gives_way_to_interactive_but_for_so_long_only() -> None:
     run = Run().working()
     run(Submitted(2, batch=True))
@@ -302,6 +336,7 @@ class World:
         self.tasks: dict[int, list[str]] = {}
         self.workers: dict[WorkerId, Worker] = {}
         self.killed: set[WorkerId] = set()
+        self.begun: set[int] = set()
         self.joined = 0
 
     def handle(self, event: Event) -> None:
@@ -319,6 +354,7 @@ class World:
                     assert one.task is None
                     assert worker not in self.killed
                     assert self.tasks[task] == []
+                    assert task not in self.begun, "it would run twice"
                     assert waited >= 0
                     one.asked, one.task, one.offer = False, task, more
                 case Nothing(worker, more):
@@ -365,6 +401,9 @@ class World:
         elif self.queue.state(worker) == "starting":
             self.handle(Ready(worker))
         elif one.task is not None:
+            if one.task not in self.begun:
+                self.begun.add(one.task)
+                return True
             task, one.task, one.asked = one.task, None, True
             self.handle(Returned(worker, task, -pick * 100 * MS if self.lent and pick % 2 else None, pick * MS))
         elif one.offer is not None and not one.asked:
@@ -379,9 +418,9 @@ class World:
             self.lose(list(self.workers)[pick % len(self.workers)], "it died")
 
     def lose(self, worker: WorkerId, why: str) -> None:
-        del self.workers[worker]
+        task = self.workers.pop(worker).task
         self.killed.discard(worker)
-        self.handle(Lost(worker, why))
+        self.handle(Lost(worker, why, task is not None and task not in self.begun))
 
     def join(self, pick: int) -> None:
         if self.lent and not self.queue.closed and len(self.workers) < self.size:

@@ -206,6 +206,30 @@ def test_any_interleaving_of_writes_and_reads_keeps_every_byte(
     close()
 
 
+@pytest.mark.parametrize("written", ["never", "before it was read", "past what is read", "after the end", "late"])
+def test_of_a_loss_it_is_known_whether_something_surely_was_not_read(written: str) -> None:
+    loop = Loop()
+    left, right = socket.socketpair()
+    ears = Ears(link := SocketLink(loop, left, BOUND))
+    if written == "before it was read":
+        link.write(b"x" * 10)
+        right.recv(9)
+    elif written == "past what is read":
+        link.write(b"x" * 10_000_000)  # more than the kernel holds
+    else:
+        link.write(b"x" * 10)
+        right.recv(10)
+    right.close()
+    if written == "after the end":
+        link.write(b"x")
+    link.read()
+    if written == "late":
+        link.write(b"x")
+    assert len(ears.lost) == 1
+    assert link.unread is (written != "never")
+    loop.close()
+
+
 def test_a_memory_link_delivers_as_little_as_a_test_wants_and_can_lose_the_rest() -> None:
     one, other = memory_pair()
     ears = Ears(other)
