@@ -261,6 +261,39 @@ def test_it_may_be_forgotten_when_nothing_happened_for_a_window_and_a_cool_down(
     assert breaker.forgettable(NOW + seconds) is forgettable
 
 
+def test_it_is_remembered_for_its_last_failure_and_not_its_first() -> None:
+    breaker = Breaker(POLICY)
+    for later in (0.0, 8.0, 16.0):
+        fail(breaker, 1, NOW + later)
+    assert not breaker.forgettable(NOW + 31.0)
+    assert breaker.forgettable(NOW + 31.1)
+
+
+def test_one_that_has_just_recovered_refuses_nothing() -> None:
+    breaker, probe, _ = at("half-open, one short of closing")
+    assert probe is not None
+    assert breaker.record(probe, "success", NOW) == RECOVERED
+    assert breaker.refusal(NOW) is None
+
+
+def test_probes_that_succeeded_before_it_failed_again_do_not_count() -> None:
+    breaker, probe, _ = at("half-open, one short of closing")
+    assert probe is not None
+    assert breaker.record(probe, "failure", NOW) == AGAIN
+    for expected in (None, RECOVERED):
+        assert breaker.record(permit(breaker, NOW + 5.0), "success", NOW + 5.0) == expected
+
+
+def test_by_default_five_failures_in_ten_seconds_open_it_for_five_and_one_probe_closes_it() -> None:
+    breaker = Breaker(BreakerPolicy())
+    assert fail(breaker, 5, NOW) == [None] * 4 + [OPENED]
+    assert breaker.allow(NOW) == 5.0
+    assert breaker.record(permit(breaker, NOW + 5.0), "success", NOW + 5.0) == RECOVERED
+    fail(breaker, 1, NOW + 6.0)
+    fail(breaker, 3, NOW + 7.0)
+    assert fail(breaker, 2, NOW + 16.1) == [None, OPENED], "of the five before the last one, the first is too old"
+
+
 # --- Any history
 
 

@@ -90,6 +90,18 @@ def test_interactive_entries_that_passed_no_batch_entry_do_not_age_it() -> None:
     assert one.leave("R") == "i"
 
 
+def test_the_turn_of_a_batch_entry_that_is_taken_out_is_the_next_ones() -> None:
+    one = bulkhead()
+    one.enter("first", "R")
+    one.enter("b", "R", batch=True)
+    for number in range(AGEING + 1):
+        one.enter(f"i{number}", "R")
+    for _ in range(AGEING):
+        one.leave("R")
+    assert one.remove("b", "R")
+    assert one.leave("R") == f"i{AGEING}"
+
+
 # --- One request's share
 
 
