@@ -185,7 +185,8 @@ class App:
             raise DefinitionError(f"route {method} {path}: before= is a list of steps; write before=[{name}]")
         compiled = tuple(compile_step(step, frame.f_locals) for step in (*before, *steps))
         where = f"{frame.f_code.co_filename}:{frame.f_lineno}"
-        self._routes.append(_Route(method, path, compiled, deadline, where))
+        deadline_ns = None if deadline is None else max(1, int(deadline * 1e9))
+        self._routes.append(_Route(method, path, compiled, deadline_ns, where))
 
     def _open(self, what: str) -> None:
         if self._site is not None:
@@ -239,7 +240,7 @@ class App:
     def _pipelines(self) -> list[tuple[Pipeline, _Route]]:
         before = tuple(self._before)
         return [
-            (Pipeline(f"{route.method} {route.path}", before + route.steps, route.deadline), route)
+            (Pipeline(f"{route.method} {route.path}", before + route.steps, route.deadline_ns), route)
             for route in self._routes
         ]
 
@@ -277,7 +278,7 @@ class _Route(msgspec.Struct, frozen=True):
     method: str
     path: str
     steps: tuple[CompiledStep, ...]
-    deadline: float | None
+    deadline_ns: int | None
     where: str
     """``file:line`` of the declaration."""
 

@@ -21,13 +21,18 @@ __all__ = ["Findings", "Pipeline", "check_pipeline"]
 
 
 class Pipeline(msgspec.Struct, frozen=True):
-    """The steps that answer one route, before-steps included. ``deadline`` is in seconds; ``None`` is the configured
-    one."""
+    """The steps that answer one route, before-steps included."""
 
     label: str
     """How messages name the route: ``GET /todos/{id:int}``."""
     steps: tuple[CompiledStep, ...]
-    deadline: float | None = None
+    deadline_ns: int | None = None
+    """Nanoseconds for the whole request, at least 1; ``None`` is the configured number."""
+
+    @property
+    def deadline(self) -> float | None:
+        """The same in seconds."""
+        return None if self.deadline_ns is None else self.deadline_ns / 1e9
 
 
 class Findings(msgspec.Struct, frozen=True):

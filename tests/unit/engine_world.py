@@ -183,7 +183,7 @@ class Client:
     def pipeline(self) -> Pipeline:
         sync, asynchronous = compile_step(self.step), compile_step(self.async_step)
         steps: list[CompiledStep] = [asynchronous if one.what == "await" else sync for one in self.program.stages]
-        return Pipeline(f"GET /{self.name}", (*steps, sync), self.program.deadline)
+        return Pipeline(f"GET /{self.name}", (*steps, sync), int(self.program.deadline * 1e9))
 
     # Its steps
 

@@ -149,7 +149,7 @@ class Reactor:
         self._asked += 1
         asked = Asked(f"r{self._asked}")
         compiled = tuple(step if isinstance(step, CompiledStep) else compile_step(step) for step in steps)
-        pipeline = Pipeline("GET /", compiled, deadline)
+        pipeline = Pipeline("GET /", compiled, deadline and int(deadline * 1e9))
         request = Request("GET", "/", id=asked.id)
         exchange = self.engine.begin(pipeline, request, self.now_ns(), asked.answered)
         assert exchange is not None, "it says that the answer is not out yet"

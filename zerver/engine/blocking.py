@@ -64,8 +64,8 @@ class BlockingEngine:
         self.afterwards = afterwards
         self.dispatcher = dispatcher
         self.around = around
-        self.deadline = deadline
-        """Seconds for a request whose route does not say otherwise."""
+        self.deadline_ns = int(deadline * 1e9)
+        """Nanoseconds for a request whose route does not say otherwise."""
         self.new_scope = new_scope
         self.clock = around.clock
         self.live: Live[Exchange] = Live()
@@ -98,9 +98,8 @@ class Exchange:
     def __init__(
         self, engine: BlockingEngine, pipeline: Pipeline, request: Request, started_ns: int, answered: Answered
     ) -> None:
-        seconds = engine.deadline if pipeline.deadline is None else pipeline.deadline
         self._engine = engine
-        deadline_ns = started_ns + int(seconds * 1e9)
+        deadline_ns = started_ns + (pipeline.deadline_ns or engine.deadline_ns)
         self.run = Execution(pipeline.steps, request, engine.around, started_ns, deadline_ns, pipeline.label)
         self._inbox: queue.SimpleQueue[Input] = queue.SimpleQueue()
         # Of whichever thread drives the execution.

@@ -83,7 +83,7 @@ class ReactorEngine:
         self.call_later = call_later
         self.afterwards = afterwards
         self.dispatcher = dispatcher
-        self.deadline = deadline
+        self._deadline_ns = int(deadline * 1e9)
         self.new_scope = new_scope
         self.clock = around.clock
         self.live: Live[Exchange] = Live()
@@ -92,11 +92,11 @@ class ReactorEngine:
 
     def begin(self, pipeline: Pipeline, request: Request, started_ns: int, answered: Answered) -> Exchange | None:
         """See :meth:`Engine.begin`."""
-        seconds = self.deadline if pipeline.deadline is None else pipeline.deadline
-        deadline_ns = started_ns + int(seconds * 1e9)
+        deadline_ns = started_ns + (pipeline.deadline_ns or self._deadline_ns)
         run = Execution(pipeline.steps, request, self.around, started_ns, deadline_ns, pipeline.label)
         if self.tasks.at_once():
-            self.placement.look(started_ns)
+            if started_ns >= self.placement.look_ns:
+                self.placement.look(started_ns)
             actions = _advance(run, _START)
         elif self.tasks.has_room():
             exchange = Exchange(self, run, answered)

@@ -44,14 +44,15 @@ class StepPlacement:
         }  # fmt: skip
         self.elsewhere = elsewhere[mode]
         """The steps that do not run on the loop."""
-        self._read = (0, 0)  # of the thread's clock, at `_read_ns` of the other
-        self._read_ns = -_READING_NS if self._adaptive else sys.maxsize
+        self._read = (0, 0)  # of the thread's clock
+        self.look_ns = 0 if self._adaptive else sys.maxsize
+        """When the next :meth:`look` will do something."""
 
     def look(self, now: int) -> None:
         """Read the thread's clock, if the last reading is old: what a step took of it is the difference, at most. To be
         called before steps run."""
-        if now - self._read_ns >= _READING_NS:
-            self._read, self._read_ns = self._thread_clock.read(), now
+        if now >= self.look_ns:
+            self._read, self.look_ns = self._thread_clock.read(), now + _READING_NS
 
     def lane(self, step: CompiledStep) -> Literal["blocks", "burns"]:
         """On which threads a step runs that is not on the loop."""

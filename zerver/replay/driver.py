@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 __all__ = ["replay"]
 
 _CUT = "the recording has the first events of the request only"
-_DEADLINE = 30.0  # seconds, where that was not recorded
+_DEADLINE_NS = 30_000_000_000  # where that was not recorded
 
 
 def replay(app: App | Site, record: TraceRecord) -> Replay:
@@ -136,7 +136,7 @@ class _Driver:
             offload=_Everything(),
         )
         if not self._deadline_ns:
-            self._deadline_ns = int((pipeline.deadline or _DEADLINE) * 1e9)
+            self._deadline_ns = pipeline.deadline_ns or _DEADLINE_NS
         return Execution(pipeline.steps, request, around, 0, self._deadline_ns, pipeline.label)
 
     def _render(self, error: Error, request: Request, exception: BaseException | None) -> Response:
