@@ -54,7 +54,7 @@ def with_result(what: Effect[Any], raw: object, outcome: Outcome | None = None) 
     driver.start()
     start = StartEffect(1, 0, what)
     outcome = Success(raw) if outcome is None else outcome
-    for name, detail in (("ReactorEffectScheduled", None), ("EffectStart", 0.0), ("ReactorEffectCompleted", outcome)):
+    for name, detail in (("EffectStart", 0.0), ("ReactorEffectCompleted", outcome)):
         driver.run.tell((name, driver.now_ns / 1e9, start, detail, raw))
     driver.settle(0, outcome)
     driver.close()
@@ -360,3 +360,9 @@ def test_events_are_small() -> None:
     """A number more for each would be seen in the store."""
     event = EventNote(EventKind.StepStart, 1_000_000, "load", 0, -1, None)
     assert len(msgspec.msgpack.encode(event)) <= 16
+
+
+def test_what_is_told_of_an_effect_first_says_that_it_was_scheduled() -> None:
+    told = [(one.kind.name, one.at_ns) for one in with_result(effect(), 1).events if one.effect == 0]
+    assert [kind for kind, _ in told][:3] == ["ReactorEffectScheduled", "EffectStart", "ReactorEffectCompleted"]
+    assert told[0][1] == told[1][1]

@@ -67,7 +67,8 @@ Event: TypeAlias = "tuple[Any, ...] | None"
   by itself: ``(position, step, at_ns)``, as it ran elsewhere. ``position`` is that in the pipeline, of the step or of
   the one that it continues.
 - ``(name, seconds, start, detail, raw)``: what the dispatcher tells of an effect, by the name of the kind. ``start`` is
-  what began it, and ``raw`` what its driver gave, if it completed.
+  what began it, and ``raw`` what its driver gave, if it completed. The first that is told of an effect says that it
+  was scheduled, too.
 - ``(kind, at_ns, name, need, effect, detail)``: any other, with the parts of a :class:`Record`.
 - ``None``: ``RequestEnd``.
 

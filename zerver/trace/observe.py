@@ -39,23 +39,25 @@ class EffectObserver:
     def __call__(self, event: Event, ticket: Ticket, at: float, detail: Any, /) -> None:
         """For a dispatcher, whose scopes are owned by an execution, and whose tickets carry a StartEffect or
         DetachEffect as their tag. Tickets without one belong to no request, and leave no trace."""
-        if event == "EffectStart":
-            self._started = ticket
-        elif event != "ReactorEffectScheduled":
-            if self._count is not None:
-                self._count(event, ticket.effect.target, detail)
-            if event == "BreakerStateChanged":
-                self._tell(ticket.effect.target, detail)
         run: Any = ticket.scope.owner
         start: Any = ticket.tag
-        # An effect that is cancelled is traced by the interpreter, which knows why: in the causal order of the request.
-        if run is None or start is None or event == "EffectCancelled":
-            return
-        # Not the ticket: by its scope it refers to the request, which would be left to the garbage collector.
-        raw = ticket.raw
-        if event == "ReactorEffectCompleted" and self._values and start.what.family not in _OUT_OF_REACH:
-            raw = snapshot(raw)
-        run.tell((event, at, start, detail, raw))
+        raw = None
+        if event == "EffectStart":
+            self._started = ticket
+        else:
+            if self._count is not None:
+                self._count(event, ticket.effect.target, detail)
+            if event == "ReactorEffectCompleted":
+                # Not the ticket: by its scope it refers to the request, which would be left to the garbage collector.
+                raw = ticket.raw
+                if self._values and ticket.effect.family not in _OUT_OF_REACH:
+                    raw = snapshot(raw)
+            elif event == "BreakerStateChanged":
+                self._tell(ticket.effect.target, detail)
+            elif event == "EffectCancelled":
+                return  # it is traced by the interpreter, which knows why: in the causal order of the request
+        if run is not None and start is not None:
+            run.tell((event, at, start, detail, raw))
 
     def starting(self) -> Ticket | None:
         """Whose attempt is being started; for its driver, once."""

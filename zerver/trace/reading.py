@@ -10,6 +10,7 @@ from .events import Event, EventKind, Record
 
 if TYPE_CHECKING:
     from ..execution import Execution
+    from ..signals import DetachEffect, StartEffect
     from ..step import CompiledStep
 
 __all__ = ["read_events", "told"]
@@ -67,6 +68,7 @@ class _Reading:
         self._at_ns = run.started_ns  # up to where the steps are told of
         self._begun = False
         self._done = False  # the answer has been told of
+        self._scheduled: set[tuple[int, int]] = set()  # the effects that were told of
 
     def take(self, event: Event) -> None:
         """One more event."""
@@ -83,8 +85,7 @@ class _Reading:
                 self._add(EventKind.StepStart, at_ns, step.name)
             case 5 if isinstance(event[0], str):
                 name, seconds, start, detail, _ = event
-                kind, at_ns, label = _OF_EFFECTS[name], round(seconds * 1e9), start.what.label
-                self.records.append(Record(kind, at_ns, label, start.need, start.effect, detail))
+                self._of_effect(_OF_EFFECTS[name], round(seconds * 1e9), start, detail)
             case 5:
                 self._step(*event)
             case _:
@@ -120,6 +121,15 @@ class _Reading:
         elif outcome is Continue:
             self._position = position + 1
         self._at_ns = ended
+
+    def _of_effect(self, kind: EventKind, at_ns: int, start: StartEffect | DetachEffect, detail: object) -> None:
+        """What is told of an effect first says that it was scheduled, too, where it need not wait for that."""
+        label, place = start.what.label, (start.need, start.effect)
+        if place not in self._scheduled:
+            self._scheduled.add(place)
+            if kind is not EventKind.ReactorEffectScheduled:
+                self.records.append(Record(EventKind.ReactorEffectScheduled, at_ns, label, *place, None))
+        self.records.append(Record(kind, at_ns, label, *place, detail))
 
     def _other(self, record: Record) -> None:
         kind = record.kind

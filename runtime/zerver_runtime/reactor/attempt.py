@@ -106,6 +106,9 @@ class Attempt:
             self._begin(now)
         elif bulkhead.queue(self, self.scope, effect.priority == "batch"):
             self.phase = "queued"
+            told = self.told
+            if around.observe is not None and told.attempt == 1:
+                around.observe("ReactorEffectScheduled", told, now, None)
             self._arm()
         else:
             self._fail(Failure(around.faults.bulkhead_full(effect)))

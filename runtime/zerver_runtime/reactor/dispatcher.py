@@ -40,7 +40,8 @@ class Observe(Protocol):
 
     at: seconds of the dispatcher's clock. The detail of each event:
 
-        ReactorEffectScheduled   None
+        ReactorEffectScheduled   None; of an effect that is not started at once. For all others, the first that is told
+                                 says so, too
         EffectStart              seconds that the attempt was queued for a place (float)
         EffectRetry              `Retrying`: how long until the next attempt, and the error of this one
         ReactorEffectCompleted   the `Outcome`, just before `settled` is called with it
@@ -109,11 +110,8 @@ class Dispatcher:
         """
         around = self._around
         ticket = Ticket(around, effect, self._policy_for(effect), scope, deadline, settled, tag)
-        now = around.clock()
         around.started += 1
-        if around.observe is not None:
-            around.observe("ReactorEffectScheduled", ticket, now, None)
-        ticket.enter(now)
+        ticket.enter(around.clock())
         if around.work or around.waiting_for_idle:
             around.run()
         return ticket

@@ -331,7 +331,6 @@ def test_a_retried_effect_is_observed_with_times_and_attempts() -> None:
     world.http.runs[1].answer(BUSY)
     opened = StateChange("closed", "open")
     assert world.events == [
-        (0.0, "ReactorEffectScheduled", "a", 1, None),
         (0.0, "EffectStart", "a", 1, 0.0),
         (0.25, "ReactorEffectScheduled", "b", 1, None),
         (0.5, "EffectRetry", "a", 1, Retrying(0.1, "busy")),
