@@ -235,11 +235,8 @@ class Attempt:
         # It may be anything, as effectors and decoders may be the user's.
         try:
             outcome: Outcome = around.interpret(self.effect, answer.value) if type(answer) is Success else answer
-            if type(outcome) is not Success and type(outcome) is not Failure:
-                found = type(outcome).__name__
-                raise TypeError(
-                    f"effect family {self.effect.family!r}: an outcome is a Success or a Failure, not a {found}"
-                )
+            if type(outcome) is not Success:
+                _check(self.effect, outcome)
         except BaseException as problem:
             outcome = Failure(around.faults.crashed(self.effect, problem))
         breaker, bulkhead = target.breaker, target.bulkhead
@@ -319,3 +316,14 @@ class Attempt:
         expiries = self._target.expiries
         if expiries is not None:
             expiries.discard(self)
+
+
+def _check(effect: Effect, outcome: object) -> None:
+    """Raise, if it is no failure that can be worked with: that would come out where nobody counts on it."""
+    if type(outcome) is not Failure:
+        found = type(outcome).__name__
+        raise TypeError(f"effect family {effect.family!r}: an outcome is a Success or a Failure, not a {found}")
+    if outcome.retry_after is not None and not isinstance(outcome.retry_after, (int, float)):
+        raise TypeError(
+            f"effect family {effect.family!r}: retry_after of a Failure is seconds, not {outcome.retry_after!r}"
+        )

@@ -176,8 +176,8 @@ def test_an_exception_out_of_interpret_is_a_failure_and_the_target_is_not_to_bla
 @pytest.mark.parametrize("at_once", [True, False])
 @pytest.mark.parametrize("by", ["effector", "interpret"])
 def test_what_is_no_outcome_is_a_failure_that_names_the_family(by: str, at_once: bool) -> None:
-    for wrong in (None, "a value", 3, Success):
-        world = World(Policy(bulkhead=ONE_PLACE))
+    for wrong in (None, "a value", 3, Success, Failure("gone", True, "5")):  # type: ignore[arg-type]
+        world = World(Policy(retry=RETRY, bulkhead=ONE_PLACE))
         answer = wrong if by == "effector" else Success(1)
         world.interpret = lambda effect, value, wrong=wrong: wrong
         if at_once:
