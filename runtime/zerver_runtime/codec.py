@@ -23,13 +23,10 @@ from zerver_runtime.ids import PACKED, ActorId, pack, unpack
 from zerver_runtime.message import NotPlainData, describe
 from zerver_runtime.ref import ActorRef, class_path, id_of
 
-__all__ = ["NOT_PLAIN", "Codec", "Conversion", "conversion", "find_class"]
+__all__ = ["Codec", "Conversion", "conversion", "find_class"]
 
 _REF = 1  # ten bytes of id, then the class's path
 _BIG = 2  # an integer that has more than 64 bits: an actor id in an error
-
-NOT_PLAIN = (TypeError, ValueError, OverflowError, NotImplementedError, RecursionError, msgspec.MsgspecError)
-"""What encoding raises; RecursionError for what contains itself."""
 
 _CLASSES: dict[str, type[Any]] = {}
 
@@ -83,8 +80,8 @@ class Codec:
         encoder = msgspec.msgpack.Encoder(enc_hook=_encode)
         self.encode = encoder.encode
         self.encode_into = encoder.encode_into
-        """encode_into(value, buffer, -1) appends. TypeError, OverflowError and the like: not plain data; then the
-        buffer's end is undefined."""
+        """encode_into(value, buffer, -1) appends. Any exception: not plain data (what contains itself, or has fields
+        that fail when they are read); then the buffer's end is undefined."""
         self._ref = ref
         self._decoder = msgspec.msgpack.Decoder(Any, ext_hook=self._decode)
 

@@ -12,9 +12,9 @@ from zerver_runtime.behaviour import Behaviour
 from zerver_runtime.cell import Cell, no_room
 from zerver_runtime.codec import Codec, Conversion, conversion
 from zerver_runtime.ids import ActorId, actor_id, unpack
-from zerver_runtime.message import ExitReason, UnknownBehaviour, decode_error, describe
+from zerver_runtime.message import ExitReason, NotPlainData, UnknownBehaviour, decode_error, describe, encode_error
 from zerver_runtime.moves import Moves
-from zerver_runtime.peer import Ask, Incoming, Messages, Peer, Replies
+from zerver_runtime.peer import Ask, Incoming, IncomingReply, Messages, Peer, Replies
 from zerver_runtime.reply import Reply
 from zerver_runtime.scheduler import Scheduler
 
@@ -23,9 +23,28 @@ __all__ = ["Inbox"]
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
+class _Sealed(msgspec.Struct, array_like=True, gc=False):
+    """An `Incoming` whose arguments have not been read."""
+
+    serial: int
+    behaviour: str
+    args: msgspec.Raw
+    kwargs: msgspec.Raw = msgspec.Raw(b"\xc0")  # None
+
+
+class _SealedReply(msgspec.Struct, array_like=True, gc=False):
+    correlation: int
+    value: msgspec.Raw = msgspec.Raw(b"\xc0")
+    error: list[Any] | None = None
+
+
 class Inbox:
     """Of one scheduler, for all its peers. What a frame cannot be raises msgspec.MsgspecError, LookupError or
-    ValueError; what a single message cannot be is a dead letter, and told to who asked."""
+    ValueError; what a single message cannot be is a dead letter, and told to who asked.
+
+    A frame is read in one go. Where that fails, its messages are opened one by one: what only one of them cannot be
+    (a dict with a key that is none any more, say) must not harm those of other actors.
+    """
 
     def __init__(self, scheduler: Scheduler, codec: Codec, moves: Moves) -> None:
         self._scheduler = scheduler
@@ -34,6 +53,10 @@ class Inbox:
         self._first = actor_id(*scheduler.place, 0)
         self._message_decoder = codec.decoder(Messages)
         self._reply_decoder = codec.decoder(Replies)
+        self._sealed_decoder = codec.decoder(tuple[list[_Sealed], list[tuple[int, int]]])
+        self._sealed_reply_decoder = codec.decoder(tuple[int, list[_SealedReply]])
+        self._args_decoder = codec.decoder(tuple[Any, ...])
+        self._decode = codec.decode
         self._conversions: dict[tuple[type[Any], str], Conversion | None] = {}
         self._routes: dict[tuple[type[Any], str], tuple[Behaviour[Any, Any, Any], int]] = {}
 
@@ -44,7 +67,11 @@ class Inbox:
                 self.deliver(target, self._scheduler.cells.get(target), *waiting.popleft())
 
     def messages(self, peer: Peer, payload: bytes) -> None:
-        messages, asks = self._message_decoder.decode(payload)
+        try:
+            messages, asks = self._message_decoder.decode(payload)
+        except Exception:
+            opened: Any = self._open(peer, payload)
+            messages, asks = opened
         wanted = dict(asks) if asks else None
         scheduler = self._scheduler
         first = self._first
@@ -79,6 +106,28 @@ class Inbox:
                 parked[ActorId(target)] = deque([(message, answer)])
             else:
                 self.deliver(ActorId(target), cell, message, answer)
+
+    def _open(self, peer: Peer, payload: bytes) -> Messages:
+        """Those that can be read, and which of them are asks."""
+        sealed, asks = self._sealed_decoder.decode(payload)
+        wanted = dict(asks)
+        opened: list[Incoming] = []
+        still: list[tuple[int, int]] = []
+        for index, one in enumerate(sealed):
+            try:
+                message = Incoming(
+                    one.serial, one.behaviour, self._args_decoder.decode(one.args), self._decode(one.kwargs)
+                )
+            except Exception as error:
+                fault = NotPlainData(one.behaviour, "an argument", f"what cannot be read again ({describe(error)})")
+                self._scheduler.dead_letters.add(ActorId(self._first + one.serial), one.behaviour, str(fault))
+                answer: Any = Ask(peer, wanted[index]) if index in wanted else peer
+                answer.fail(fault)
+                continue
+            if index in wanted:
+                still.append((len(opened), wanted[index]))
+            opened.append(message)
+        return opened, still
 
     def deliver(self, target: ActorId, cell: Cell | None, message: Incoming, answer: Any) -> None:
         args, kwargs = message.args, message.kwargs
@@ -120,7 +169,10 @@ class Inbox:
                 del peer.parked[target]
 
     def replies(self, peer: Peer, payload: bytes) -> None:
-        incarnation, replies = self._reply_decoder.decode(payload)
+        try:
+            incarnation, replies = self._reply_decoder.decode(payload)
+        except Exception:
+            incarnation, replies = self._open_replies(payload)
         for reply in replies:
             entry = peer.pending.pop(reply.correlation, None) if incarnation == self._here.incarnation else None
             if entry is None:
@@ -129,6 +181,18 @@ class Inbox:
                 entry[1].fail(decode_error(reply.error))
             else:
                 self._settle(entry[1], reply.value)
+
+    def _open_replies(self, payload: bytes) -> Replies:
+        incarnation, sealed = self._sealed_reply_decoder.decode(payload)
+        opened: list[IncomingReply] = []
+        for one in sealed:
+            try:
+                opened.append(IncomingReply(one.correlation, self._decode(one.value), one.error))
+            except Exception as error:
+                found = f"what cannot be read again ({describe(error)})"
+                fault = encode_error(NotPlainData("the behaviour", "its return value", found))
+                opened.append(IncomingReply(one.correlation, None, list(fault)))
+        return incarnation, opened
 
     def _settle(self, reply: Reply[Any], value: Any) -> None:
         kind: Any = getattr(reply.source, "kind", None)

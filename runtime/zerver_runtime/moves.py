@@ -27,7 +27,7 @@ import msgspec
 
 from zerver_runtime.behaviour import Behaviour
 from zerver_runtime.cell import Cell, no_room
-from zerver_runtime.codec import NOT_PLAIN, Conversion, conversion, find_class
+from zerver_runtime.codec import Conversion, conversion, find_class
 from zerver_runtime.control import Moved, Named, ToNode, Unclaim
 from zerver_runtime.elsewhere import Elsewhere
 from zerver_runtime.ids import ActorId, Place, actor_id, pack, unpack
@@ -342,7 +342,7 @@ class Moves:
             raise (Overloaded if sender is None else MailboxFull)(str(reply.source), behaviour, WINDOW)
         try:
             arguments = self._mailman.codec.encode((args, kwargs))
-        except NOT_PLAIN:
+        except Exception:
             raise self._mailman.codec.blame(getattr(reply.source, "kind", None), behaviour, args, kwargs) from None
         held.append(_HeldBack(behaviour, arguments, reply))
         peer = self._mailman.to(target)

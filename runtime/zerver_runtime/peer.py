@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 
 from zerver_runtime.cell import Cell
-from zerver_runtime.codec import NOT_PLAIN, Codec
+from zerver_runtime.codec import Codec
 from zerver_runtime.ids import ActorId, Place
 from zerver_runtime.link import Link
 from zerver_runtime.message import ActorError, NotPlainData, encode_error
@@ -144,7 +144,7 @@ class Peer:
                 self._codec.encode_into((serial, behaviour, args), messages, -1)
             else:
                 self._codec.encode_into((serial, behaviour, args, kwargs), messages, -1)
-        except NOT_PLAIN:
+        except Exception:
             del messages[before:]
             kind = getattr(reply and reply.source, "kind", None)
             raise self._codec.blame(kind, behaviour, args, kwargs) from None
@@ -171,7 +171,7 @@ class Peer:
             else:
                 self._codec.encode_into((correlation, None, self._codec.plain_error(encode_error(error))), replies, -1)
             fault = f"longer than {_LONGEST} bytes" if len(replies) - before > _LONGEST else ""
-        except NOT_PLAIN as problem:
+        except Exception as problem:
             fault = str(problem)
         if fault:
             del replies[before:]

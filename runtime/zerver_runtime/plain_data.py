@@ -23,6 +23,8 @@ __all__ = ["DEEPEST", "check_arguments", "find_foreign"]
 DEEPEST = 100
 """Levels of nesting; also what ends the walk through a value that contains itself."""
 
+_NOT_SET = object()
+
 _LEAVES = frozenset(
     {
         type(None), bool, int, float, str, bytes, bytearray, datetime.datetime, datetime.date, datetime.time,
@@ -66,7 +68,8 @@ def find_foreign(value: Any, ref: type, path: str = "value", depth: int = 0) -> 
         return None
     if kind is dict:
         for key, inner in value.items():
-            if found := find_foreign(key, ref, f"key {key!r} of {path}", depth + 1):
+            inside = f"key {key!r} of {path}"
+            if found := find_foreign(key, ref, inside, depth + 1) or _find_fields(key, inside):
                 return found
             if found := find_foreign(inner, ref, f"{path}[{key!r}]", depth + 1):
                 return found
@@ -78,6 +81,19 @@ def find_foreign(value: Any, ref: type, path: str = "value", depth: int = 0) -> 
     else:
         return path, f"a {kind.__module__}.{kind.__qualname__}"
     for name in fields:
-        if found := find_foreign(getattr(value, name), ref, f"{path}.{name}", depth + 1):
+        inner = getattr(value, name, _NOT_SET)
+        if inner is _NOT_SET:
+            return f"{path}.{name}", "not set"
+        if found := find_foreign(inner, ref, f"{path}.{name}", depth + 1):
             return found
+    return None
+
+
+def _find_fields(key: Any, path: str) -> tuple[str, str] | None:
+    """In a key: what has fields."""
+    if isinstance(key, (tuple, frozenset)):
+        return next((found for at, one in enumerate(key) if (found := _find_fields(one, f"{path}[{at}]"))), None)
+    if isinstance(key, msgspec.Struct) or dataclasses.is_dataclass(key):
+        kind = type(key).__qualname__
+        return path, f"a {kind}, which becomes a dict on the way, and no dict takes that as a key"
     return None

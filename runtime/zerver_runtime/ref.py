@@ -25,6 +25,9 @@ class ActorRef:
     _cell: Cell | Elsewhere
     _class: type[Any]
 
+    # For `isinstance`, a ref is what it is typed as; so msgspec takes it for a field of that type, too.
+    __class__: Any = property(lambda self: type(self)._class)  # pyright: ignore[reportIncompatibleMethodOverride]
+
     def __getattr__(self, name: str) -> NoReturn:
         kind = type(self)._class
         if hasattr(kind, name):

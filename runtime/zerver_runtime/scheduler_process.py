@@ -16,7 +16,7 @@ from typing import Any, TypeAlias, get_args
 
 from zerver_runtime import control
 from zerver_runtime.actor import Affinity
-from zerver_runtime.codec import NOT_PLAIN, find_class
+from zerver_runtime.codec import find_class
 from zerver_runtime.control_socket import ControlSocket
 from zerver_runtime.ids import Place, pack
 from zerver_runtime.link import SocketLink
@@ -120,7 +120,7 @@ class SchedulerContext:
             check_name(name)
         try:
             arguments = self.mailman.codec.encode((args, None))
-        except NOT_PLAIN:
+        except Exception:
             raise self.mailman.codec.blame(None, f"spawn of {path}", args, None) from None
         if len(arguments) > _MOST_ARGUMENTS:
             raise NotPlainData(
@@ -147,7 +147,7 @@ class SchedulerContext:
             path = class_path(kind)
             try:
                 arguments = self.mailman.codec.encode((args, kwargs or None))
-            except NOT_PLAIN:
+            except Exception:
                 raise self.mailman.codec.blame(None, f"spawn of {path}", args, kwargs) from None
             kept.append(control.Kept(name, path, arguments, kind.affinity))
         self.say(control.Keep(tuple(kept)))

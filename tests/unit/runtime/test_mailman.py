@@ -104,8 +104,31 @@ class Echo(Actor):
         return value
 
     @behaviour
+    def remembered(self) -> Any:
+        return self.last
+
+    @behaviour
     def visit(self, city: City) -> str:
         return city.name
+
+
+class Letter(msgspec.Struct):
+    text: str
+    back: Log
+
+
+@dataclasses.dataclass
+class Parcel:
+    letters: list[Letter]
+    to: Log | None = None
+
+
+class Post(Actor):
+    @behaviour
+    def bring(self, parcel: Parcel) -> Letter:
+        for letter in parcel.letters:
+            letter.back.add(letter.text)
+        return parcel.letters[0]
 
 
 class Watcher(Actor):
@@ -243,6 +266,79 @@ def test_what_is_not_plain_data_is_refused_at_the_call_and_nothing_of_it_is_sent
         log.add(1 << 70)
     assert net.ask(log.add("good")) == 1
     assert actor.lines == ["good"]
+
+
+def test_refs_travel_in_the_fields_of_structs_and_dataclasses(net: Net) -> None:
+    log, actor = net.here.spawn(Log), net.remote(Post)[0]
+    letter = net.ask(actor.bring(Parcel([Letter("one", log), Letter("two", log)], log)))
+    assert letter == Letter("one", log)
+    assert net.ask(log.add("three")) == 3
+
+
+def test_a_ref_of_another_class_than_the_field_says_is_refused(net: Net) -> None:
+    echo, actor = net.here.spawn(Echo), net.remote(Post)[0]
+    with pytest.raises(UnknownBehaviour, match=r"Expected `Log`, got `EchoRef` - at `\$.letters\[0\].back`"):
+        net.ask(actor.bring(Parcel([Letter("one", echo)])))
+
+
+def half_made() -> Point:
+    point = msgspec.convert({"x": 1, "y": 2}, Unfrozen)
+    del point.x
+    return point  # type: ignore[return-value]
+
+
+class Unfrozen(msgspec.Struct):
+    x: int
+    y: int
+
+
+def test_an_argument_that_fails_when_it_is_read_is_refused_and_nothing_of_it_is_sent(net: Net) -> None:
+    echo, actor = net.remote(Echo)
+    before = echo.same(1)
+    with pytest.raises(NotPlainData, match=r"Echo.same\(\): value\[0\].x is not set"):
+        echo.same([half_made()])
+    after = echo.same(2)
+    assert (net.ask(before), net.ask(after)) == (1, 2)
+    assert net.there.reports == []
+    # And as a result.
+    actor.last = [half_made()]
+    with pytest.raises(NotPlainData, match="its return value is a list"):
+        net.ask(echo.remembered())
+    assert net.ask(echo.same(3)) == 3
+
+
+UNREADABLE = [
+    {Point(1, 2): 3},  # a key that is a dict on the way
+    {(1, Point(1, 2)): 3},
+    [msgspec.msgpack.Ext(77, b"of another program")],
+    [msgspec.msgpack.Ext(1, b"no ref")],
+]
+
+
+@pytest.mark.parametrize("value", UNREADABLE, ids=["key", "inside-of-a-key", "extension", "ref"])
+def test_what_nobody_can_read_again_harms_no_other_message(net: Net, value: Any) -> None:
+    """The frame that it is in, and the link, carry those of all other actors too."""
+    (echo, actor), (log, _) = net.remote(Echo), net.remote(Log)
+    replies = [log.add(1), echo.same(value), log.add(2)]
+    echo.same(value)
+    echo.same(4)
+    net.settle()
+    assert [replies[0].result(), replies[2].result()] == [1, 2]
+    with pytest.raises(NotPlainData, match=r"same\(\): an argument is what cannot be read again"):
+        replies[1].result()
+    assert actor.last == 4
+    letters = net.there.scheduler.dead_letters
+    assert letters.count == 2
+    assert "cannot be read again" in str(letters.last[-1])
+    # And as a result, beside others.
+    actor.last = value
+    replies = [log.add(3), echo.remembered(), log.add(4)]
+    net.settle()
+    assert [replies[0].result(), replies[2].result()] == [3, 4]
+    with pytest.raises(NotPlainData, match="its return value is what cannot be read again"):
+        replies[1].result()
+    assert (net.here.reports, net.there.reports) == ([], [])
+    assert not any(peer.busy for peer in (*net.here.mailman.peers, *net.there.mailman.peers))
 
 
 def test_a_result_that_is_not_plain_data_is_an_error_for_who_asked(net: Net) -> None:

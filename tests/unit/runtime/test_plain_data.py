@@ -68,6 +68,47 @@ def test_the_path_leads_to_what_is_not(value: object, path: str | None) -> None:
         assert found[0] == path
 
 
+@dataclasses.dataclass(frozen=True)
+class Corner:
+    x: int
+
+
+class Half(msgspec.Struct):
+    x: int
+
+
+def half() -> Half:
+    made = Half(1)
+    del made.x
+    return made
+
+
+@pytest.mark.parametrize(
+    ("value", "path", "what"),
+    [
+        (
+            {Corner(1): 1},
+            "key Corner(x=1) of value",
+            "which becomes a dict on the way, and no dict takes that as a key",
+        ),
+        ({(1, (Corner(1),)): 1}, "key (1, (Corner(x=1),)) of value[1][0]", "no dict takes that as a key"),
+        ([half()], "value[0].x", "not set"),
+        ([msgspec.Raw(b"1")], "value[0]", "a msgspec.Raw"),
+    ],
+    ids=["key", "inside-of-a-key", "not-set", "raw"],
+)
+def test_what_would_not_arrive_as_it_is_sent_is_refused(value: object, path: str, what: str) -> None:
+    found = find_foreign(value, Ref)
+    assert found is not None
+    assert found[0] == path
+    assert what in found[1]
+
+
+def test_a_key_may_be_whatever_stays_one() -> None:
+    keys = [1, "a", b"a", None, 1.5, (1, ("a", 2)), frozenset([1]), Ref(), uuid.UUID(int=1)]
+    assert find_foreign(dict.fromkeys(keys, 1), Ref) is None
+
+
 def test_a_value_that_contains_itself_is_refused_and_ends() -> None:
     loop: list[object] = []
     loop.append(loop)
