@@ -74,9 +74,12 @@ class HttpProtocol(asyncio.Protocol):
         "_writing",
     )  # fmt: skip
 
+    # From connection_made() on, which comes before anything else.
+    _transport: asyncio.Transport
+    _writing: Writing
+
     def __init__(self, server: HttpServer) -> None:
         self._server = server
-        self._transport: asyncio.Transport = cast("asyncio.Transport", None)  # set before anything else is called
         self._now = server.engine.clock() / 1e9
         self._wire = Connection(server.limits, server.writer, self._now)
         self._client = ""
@@ -91,7 +94,6 @@ class HttpProtocol(asyncio.Protocol):
         # The connection.
         self._reading = False  # within data_received: what is written waits for its end
         self._later = False  # what has been read is gone on with in another turn of the loop
-        self._writing: Writing = cast("Writing", None)  # as the transport
         self._paused = False
         self._timer: Handle | None = None
         self._timer_at = _NEVER
@@ -151,7 +153,7 @@ class HttpProtocol(asyncio.Protocol):
 
     def stop(self, quiet: float) -> None:
         """End after the next answer; without a request, after ``quiet`` seconds."""
-        if self._stopping or self._transport is None:
+        if self._stopping:
             return
         self._stopping = True
         self._wire.last()
@@ -206,7 +208,7 @@ class HttpProtocol(asyncio.Protocol):
         found = server.match(head.method, head.path)
         if isinstance(found, Match):
             if head.length == 0:
-                self._run(found.endpoint, found.params, b"")
+                self._run(found.endpoint, self._request(found.params, b""))
             else:
                 self._pipeline = (found.endpoint, found.params)
                 self._body = []
@@ -241,13 +243,13 @@ class HttpProtocol(asyncio.Protocol):
             elif self._pipeline is not None:
                 body, self._body = b"".join(self._body or ()), None
                 (pipeline, params), self._pipeline = self._pipeline, None
-                self._run(pipeline, params, body)
+                self._run(pipeline, self._request(params, body))
         elif type(event) is Refused:
             self._refuse(event)
         # Closed: the connection is closed when all is written.
 
-    def _run(self, pipeline: Pipeline, params: Any, body: bytes) -> None:
-        exchange = self._server.begin(pipeline, self._request(params, body), self._started_ns, self._answered)
+    def _run(self, pipeline: Pipeline, request: Request) -> None:
+        exchange = self._server.begin(pipeline, request, self._started_ns, self._answered)
         if exchange is None:
             return
         if self._head is None:  # it was answered at once, and has exit callbacks
@@ -403,7 +405,7 @@ class HttpProtocol(asyncio.Protocol):
         deadline = wire.deadline
         if deadline is not None and deadline < self._timer_at:
             self._watch()
-        if self._paused or self._later or not wire.wants_data:
+        if self._paused or self._later or (self._head is not None and not wire.wants_data):
             self.mind_reading()
 
     def _close(self, closing: Closing) -> None:

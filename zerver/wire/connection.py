@@ -59,11 +59,12 @@ class Connection(Reader):
     def respond(self, status: int, fields: Texts, body: bytes, now: float, more: bytes = b"") -> bytes:
         """The whole answer. If the request has not come to its end, the connection closes. ``more``: field lines that
         differ from answer to answer, each with its CRLF."""
-        self._must_be(_OWED)
-        head = self._head
-        keep = self._keeps()
-        connection = b"" if keep and head is not None and head.version == "1.1" else self._connection(keep)
-        text = self._writer.full(status, fields, body, more + connection, head is not None and head.method == "HEAD")
+        if self._answering is not _OWED:
+            self._must_be(_OWED)
+        head, keep = self._head, self._keeps()
+        if not keep or head is None or head.version != "1.1":
+            more += self._connection(keep)
+        text = self._writer.full(status, fields, body, more, head is not None and head.method == "HEAD")
         self._answered(keep, now)
         return text
 

@@ -188,14 +188,14 @@ class Reader:
         if not data:
             return []
         match = ORIGIN_FORM.match(data, at)
-        if match is not None and (end := match.end()) - at <= self._limits.request_line + len(LINE):
+        if match is not None and (end := match.end()) - at <= self._line_unit.most:
             name, target, raw_path, query, minor = match.groups(b"")
             if (method := METHODS.get(name)) is not None:
                 path = decoded_path(raw_path)
-                if self._block and minor == b"1" and data.startswith(self._block, end):
+                block = self._block
+                if block and minor == b"1" and data.startswith(block, end):
                     # These fields were judged when they came the first time.
-                    self._take(end + len(self._block))
-                    return self._whole(Head(method, target, path, query, self._pairs, "1.1", True))
+                    return self._whole(Head(method, target, path, query, self._pairs, "1.1", True), end + len(block))
                 self.deadline = now + self._limits.head_timeout
                 return self._line_read(RequestLine(method, target, path, query, int(minor)), end, now)
         self.deadline = now + self._limits.head_timeout
@@ -247,8 +247,7 @@ class Reader:
         if fields.plain and len(block) <= _REMEMBERED:
             self._block, self._pairs = block, fields.pairs
         self._line = None
-        self._take(end)
-        return self._whole(head) if head.length == 0 else self._with_body(head, now)
+        return self._whole(head, end) if head.length == 0 else self._with_body(head, end, now)
 
     def _read_length(self, now: float) -> list[Event]:
         self._judged = True
@@ -318,7 +317,12 @@ class Reader:
         self._seen = len(self._data) - self._at
         return []
 
-    def _whole(self, head: Head) -> list[Event]:
+    def _whole(self, head: Head, end: int) -> list[Event]:
+        if end == len(self._data):  # as _take() does it
+            self._data, self._at = b"", 0
+        else:
+            self._at = end
+        self._seen = 0
         self._head = head
         self._keep = head.keep_alive and not self._last
         self._skipped = False
@@ -327,8 +331,8 @@ class Reader:
         self.deadline = None
         return [head]
 
-    def _with_body(self, head: Head, now: float) -> list[Event]:
-        events = self._whole(head)
+    def _with_body(self, head: Head, end: int, now: float) -> list[Event]:
+        events = self._whole(head, end)
         self._judged = False
         self._waits = head.expects_continue
         self._received = 0

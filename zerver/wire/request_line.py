@@ -48,7 +48,8 @@ def is_host(value: bytes) -> bool:
 
 def decoded_path(raw: bytes) -> str:
     """The path as text."""
-    return unquote(raw.decode("ascii")) if b"%" in raw else raw.decode("ascii")
+    path = raw.decode("ascii")
+    return unquote(path) if "%" in path else path
 
 
 def read_request_line(line: bytes) -> RequestLine | Refused:

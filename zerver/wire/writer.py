@@ -60,9 +60,8 @@ class Writer:
             return self.start(status, fields, connection)
         start = self._starts.get(status) or self._start(status)
         lines = self._fields.get(fields) or self._lines(fields)
-        return b"%b%b%bcontent-length: %d\r\n\r\n%b" % (
-            start, lines, connection, len(body), b"" if without_body else body,
-        )  # fmt: skip
+        text = b"%b%b%bcontent-length: %d\r\n\r\n" % (start, lines, connection, len(body))
+        return text if without_body else text + body
 
     def start(self, status: int, fields: Texts, framing: bytes) -> bytes:
         """The head of an answer. ``framing``: the lines of Connection, Content-Length and Transfer-Encoding."""
