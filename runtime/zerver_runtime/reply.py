@@ -41,6 +41,16 @@ class Sender(Protocol):
     def __str__(self) -> str: ...
     def post(self, irq: Callable[[], object], /) -> None: ...
     def late(self) -> None: ...
+    def let_go(self, sender: Any, /) -> None:
+        """Unmute one that it holds, if it does."""
+
+
+class _Waiters(list[Callable[["Reply[Any]"], object]]):
+    """More than one, as one."""
+
+    def __call__(self, reply: Reply[Any]) -> None:
+        for waiter in self:
+            waiter(reply)
 
 
 class Reply(msgspec.Struct, Generic[R], eq=False, weakref=True):
@@ -105,13 +115,10 @@ class Reply(msgspec.Struct, Generic[R], eq=False, weakref=True):
         first = self.waiter
         if first is None:
             self.waiter = waiter
-            return
-
-        def both(reply: Reply[Any], /) -> None:
-            first(reply)
-            waiter(reply)
-
-        self.waiter = both
+        elif isinstance(first, _Waiters):
+            first.append(waiter)
+        else:
+            self.waiter = _Waiters([first, waiter])
 
     def settle(self, value: Any) -> None:
         """The answer is here. A second one, or one that comes after a time-out, is dropped and counted."""

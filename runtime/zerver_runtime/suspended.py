@@ -101,6 +101,8 @@ def _ring(cell: Cell) -> None:
     if suspended.due > cell.scheduler.clock():
         cell.alarm = cell.scheduler.at(suspended.due, lambda: _ring(cell))
     elif isinstance(suspended.awaits, Reply):
+        # Held by the one that has not answered, it would wait for longer than it is willing to.
+        suspended.awaits.source.let_go(cell)
         suspended.awaits.expire()
     else:
         cell.wake(suspended.awaits)

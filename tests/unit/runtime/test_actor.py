@@ -202,6 +202,16 @@ def test_a_reply_tells_who_is_no_actor_by_system_work() -> None:
         reply.with_timeout(0)
 
 
+def test_any_number_may_wait_for_one_reply() -> None:
+    """A cache may have thousands of requests wait for the one that it has sent."""
+    stage, seen = Stage(), list[int]()
+    reply = stage.spawn(Worker).note(1)
+    for number in range(5000):
+        reply.on_done(lambda reply, number=number: seen.append(number))
+    stage.settle()
+    assert seen == list(range(5000))
+
+
 def test_a_sleep_ends_at_its_time_and_holds_messages_back() -> None:
     stage, log = Stage(), list[Any]()
     worker = stage.spawn(Worker, log)

@@ -9,7 +9,9 @@ from actor_kit import Stage
 from zerver_runtime.actor import Actor
 from zerver_runtime.behaviour import behaviour
 from zerver_runtime.mailbox import MailboxPolicy
+from zerver_runtime.message import ReplyTimeout
 from zerver_runtime.ref import id_of
+from zerver_runtime.supervisor import Supervisor, child
 
 
 class Sink(Actor):
@@ -45,6 +47,16 @@ class Source(Actor):
     @behaviour
     def ping(self) -> str:
         return "pong"
+
+
+class Asker(Actor):
+    @behaviour
+    async def ask(self, sink: Sink) -> str:
+        try:
+            await sink.take("ask").with_timeout(1)
+        except ReplyTimeout as error:
+            return type(error).__name__
+        return "answered"
 
 
 def waiting(stage: Stage, ref: Any) -> int:
@@ -160,6 +172,33 @@ def test_two_that_hold_and_ask_each_other_do_not_wait_for_the_time_out() -> None
     stage.advance(1)
     assert reply.result() == "pong"
     assert len(log) == 20
+
+
+def test_an_ask_of_one_that_does_not_answer_ends_at_its_time_although_it_holds_who_asks() -> None:
+    stage = Stage()
+    sink, asker = stage.spawn(Sink, []), stage.spawn(Asker)
+    sink.hold(1000)
+    for number in range(6):
+        sink.take(number)
+    reply = asker.ask(sink)
+    stage.settle()
+    assert asker._cell.mutes == 1
+    stage.advance(2)
+    assert reply.result() == "ReplyTimeout"
+
+
+def test_a_supervisor_ends_a_child_that_is_stuck_with_a_full_mailbox() -> None:
+    stage = Stage()
+    supervisor = stage.spawn(Supervisor, [child("sink", Sink, [])])
+    sink = stage.scheduler.whereis("sink")
+    sink.hold(1000)
+    stage.settle()
+    for number in range(7):
+        sink.take(number)
+    stopped = supervisor.stop()
+    stage.advance(6)
+    assert stopped.done
+    assert stage.scheduler.cells == {}
 
 
 def test_who_is_no_actor_is_never_muted() -> None:
