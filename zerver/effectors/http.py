@@ -16,15 +16,15 @@ from .base import Done
 from .folder import Folder
 from .http_aiohttp import AiohttpEffector
 from .http_client import LeanHttpEffector
-from .http_client.request import Fields, fits
+from .http_client.request import fits
 from .http_failure import unavailable
 from .http_redirect import NoRedirect, redirected
 
 __all__ = ["HttpEffector", "Propagate"]
 
-Propagate: TypeAlias = Callable[[], Fields]
-"""Gives the headers of W3C Trace Context that the attempt which is being started is to carry. Called within ``start``;
-an effect that brings a ``traceparent`` of its own gets none."""
+Propagate: TypeAlias = Callable[[], str]
+"""Gives the header lines of W3C Trace Context that the attempt which is being started is to carry, each with its end.
+Called within ``start``; an effect that brings a ``traceparent`` of its own gets none."""
 
 
 class HttpEffector:
@@ -52,9 +52,9 @@ class HttpEffector:
 
     def start(self, effect: Effect[Any], done: Done, /) -> Callable[[], object] | None:
         request: HttpRequest = effect.args
-        more = () if self._propagate is None else self._propagate()
+        more = "" if self._propagate is None else self._propagate()
         if more and request.headers and any(name == "traceparent" for name, _ in request.headers):
-            more = ()
+            more = ""
         if request.redirects:
             following = _Following(self._start_one, _carrying(effect, more), done)
             following.go()
@@ -78,11 +78,12 @@ class HttpEffector:
         return f"<HttpEffector: {self._lean!r}, {self._full!r}>"
 
 
-def _carrying(effect: Effect[Any], more: Fields) -> Effect[Any]:
+def _carrying(effect: Effect[Any], more: str) -> Effect[Any]:
     request: HttpRequest = effect.args
     if not more:
         return effect
-    return msgspec.structs.replace(effect, args=msgspec.structs.replace(request, headers=(*request.headers, *more)))
+    fields = [(name, value) for name, _, value in [line.partition(": ") for line in more.splitlines()]]
+    return msgspec.structs.replace(effect, args=msgspec.structs.replace(request, headers=(*request.headers, *fields)))
 
 
 class _Following:

@@ -123,7 +123,7 @@ class Service:
         propagation = None if trace is None else Propagation(observer.starting, sampled=host.export is not None)
         built_in = built_in_effectors(
             config, self._calls, compute, observer.current, stage, host.shared_cache,
-            None if propagation is None else propagation.headers,
+            None if propagation is None else propagation.lines,
         )  # fmt: skip
         own = {kind: _OnLoop(driver, loop) for kind, driver in site.effectors.items()}
         self._timers = Timers(loop)

@@ -24,22 +24,25 @@ class Propagation:
         # itself, which would be kept alive.
         self._of = ""
         self._base = 0
-        self._parts = ("", "", "")
+        self._before = self._after = ""
 
-    def headers(self) -> tuple[tuple[str, str], ...]:
-        """What the attempt that is being started is to carry; nothing where it is none of a request."""
+    def lines(self) -> str:
+        """The header lines that the attempt which is being started is to carry, each with its end; none where it is
+        none of a request."""
         ticket = self._starting()
-        if ticket is None or ticket.scope.owner is None or ticket.tag is None:
-            return ()
-        start, request = ticket.tag, ticket.scope.owner.request
-        if self._of != request.id:
-            self._read(request)
-        before, after, state = self._parts
-        span_id = attempt_span_from(self._base, start.need, start.effect, ticket.attempt)
-        parent = ("traceparent", f"{before}{span_id}{after}")
-        return (parent, ("tracestate", state)) if state else (parent,)
+        if ticket is None:
+            return ""
+        start, run = ticket.tag, ticket.scope.owner
+        if start is None or run is None:
+            return ""
+        if self._of != run.request.id:
+            self._read(run.request)
+        return self._before + attempt_span_from(self._base, start.need, start.effect, ticket.attempt) + self._after
 
     def _read(self, request: Request) -> None:
-        context = context_of(request.headers) or own_context(request.id, sampled=self._sampled)
+        own = own_context(request.id, sampled=self._sampled)
+        context = context_of(request.headers) or own
         before, after = context.traceparent(":").split(":")
-        self._of, self._base, self._parts = request.id, attempts_base(request.id), (before, after, context.state)
+        state = f"tracestate: {context.state}\r\n" if context.state else ""
+        self._of, self._base = request.id, attempts_base(own)
+        self._before, self._after = f"traceparent: {before}", f"{after}\r\n{state}"

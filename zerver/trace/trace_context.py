@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import msgspec
 
@@ -76,21 +76,15 @@ def parse_tracestate(values: Iterable[str]) -> str:
     return ",".join(members)
 
 
-def context_of(headers: Iterable[tuple[bytes, bytes]]) -> TraceContext | None:
+def context_of(headers: Collection[tuple[bytes, bytes]]) -> TraceContext | None:
     """What the headers of a request say, names in lower case; ``None`` where that is nothing, or invalid."""
-    parents: list[bytes] = []
-    states: list[bytes] = []
-    for name, value in headers:
-        if name == b"traceparent":
-            parents.append(value)
-        elif name == b"tracestate":
-            states.append(value)
+    parents = [value for name, value in headers if name == b"traceparent"]
     if len(parents) != 1:
         return None
     context = parse_traceparent(parents[0].decode("latin-1"))
-    if context is None or not states:
-        return context
-    state = parse_tracestate([value.decode("latin-1") for value in states])
+    if context is None:
+        return None
+    state = parse_tracestate([value.decode("latin-1") for name, value in headers if name == b"tracestate"])
     return msgspec.structs.replace(context, state=state) if state else context
 
 
@@ -105,14 +99,14 @@ def span_id(request_id: str, *place: str | int) -> str:
 
 
 def attempt_span_id(request_id: str, need: int, effect: int, attempt: int) -> str:
-    """The id of the span of one attempt at an effect. It is made while requests wait for it: so there is one digest for
-    all of a request, and each place is a different number away from it."""
-    return attempt_span_from(attempts_base(request_id), need, effect, attempt)
+    """The id of the span of one attempt at an effect. It is made while requests wait for it: so the digest that a trace
+    of its own would be named by is enough for all of a request, and each place is a different number away from it."""
+    return attempt_span_from(attempts_base(own_context(request_id, sampled=False)), need, effect, attempt)
 
 
-def attempts_base(request_id: str) -> int:
-    """What the ids of a request's attempts have in common."""
-    return int(_digest(f"{request_id}/attempts", 8), 16)
+def attempts_base(own: TraceContext) -> int:
+    """What the ids of a request's attempts have in common. ``own``: of its own, whatever trace it belongs to."""
+    return int(own.trace_id[:16], 16)
 
 
 def attempt_span_from(base: int, need: int, effect: int, attempt: int) -> str:

@@ -15,7 +15,7 @@ from ..base import Done, cancelled, closed, failure_of
 from ..http_failure import BROKEN, connect_fault, unavailable
 from .connection import Connection
 from .pool import Pool
-from .request import Fields, Origin, encode, origin_of
+from .request import Origin, encode, origin_of
 from .response import Fault
 
 __all__ = ["LeanHttpEffector"]
@@ -42,8 +42,8 @@ class LeanHttpEffector:
         self._open: set[Connection] = set()
         self._nothing_left: asyncio.Future[None] | None = None
 
-    def start(self, effect: Effect[Any], done: Done, /, more: Fields = ()) -> Callable[[], object] | None:
-        """See :class:`Effector`. ``more``: header fields beside those of the effect, which has none of these names."""
+    def start(self, effect: Effect[Any], done: Done, /, more: str = "") -> Callable[[], object] | None:
+        """See :class:`Effector`. ``more``: see :func:`~.request.encode`."""
         if self._closed:
             done(closed(effect))
             return None

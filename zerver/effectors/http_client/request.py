@@ -68,8 +68,9 @@ def origin_of(url: str) -> Origin:
     return _origin(url[:at] if at > 0 else url)
 
 
-def encode(request: HttpRequest, origin: Origin, more: Fields = ()) -> bytes:
-    """Head and body. ``more``: header fields beside those of the request, which has none of these names.
+def encode(request: HttpRequest, origin: Origin, more: str = "") -> bytes:
+    """Head and body. ``more``: header lines beside those of the request, which has none of these names. They are of our
+    own making: nothing in them ends one too early.
 
     :raises DefinitionError: CR, LF, NUL or a space stands where it would end something too early. Constructors refuse
         them; this holds for whatever else makes a request.
@@ -77,39 +78,33 @@ def encode(request: HttpRequest, origin: Origin, more: Fields = ()) -> bytes:
     method, url, headers, body = request.method, request.url, request.headers, request.body
     at = url.find("/", 8)
     target = url[at:] if at > 0 else "/"
-    lines = 6  # the request line, the four of the origin, and the empty one
-    if headers:
-        fields, lines = _fields(headers, origin)
-    else:
-        fields = origin.fields
-    for name, value in more:
-        fields += f"{name}: {value}\r\n"
-        lines += 1
-    if body is not None:
-        head = f"{method} {target} HTTP/1.1\r\n{fields}Content-Length: {len(body)}\r\n\r\n"
-        lines += 1
-    elif method in _WITH_CONTENT:
-        head = f"{method} {target} HTTP/1.1\r\n{fields}Content-Length: 0\r\n\r\n"
-        lines += 1
-    else:
-        head = f"{method} {target} HTTP/1.1\r\n{fields}\r\n"
-    if " " in target or " " in method or head.count("\n") != lines or head.count("\r") != lines or "\0" in head:
+    start = f"{method} {target}"
+    fields = _fields(headers, origin) if headers else origin.fields
+    if fields is None or start.split() != [method, target] or "\0" in start:
         raise DefinitionError(
             f"{method!r} to {origin.authority}: its method, URL or headers hold CR, LF, NUL or spaces, which would let "
             "them end early; make requests with http.get(...) and the like"
         )
+    if body is not None:
+        head = f"{start} HTTP/1.1\r\n{fields}{more}Content-Length: {len(body)}\r\n\r\n"
+    elif method in _WITH_CONTENT:
+        head = f"{start} HTTP/1.1\r\n{fields}{more}Content-Length: 0\r\n\r\n"
+    else:
+        head = f"{start} HTTP/1.1\r\n{fields}{more}\r\n"
     data = head.encode("latin-1")
     return data + body if body else data
 
 
-def _fields(headers: Fields, origin: Origin) -> tuple[str, int]:
-    """Header lines, those that the request does not bring itself first; and how many lines its head then has."""
+def _fields(headers: Fields, origin: Origin) -> str | None:
+    """Header lines, those that the request does not bring itself first. None: something in them would end one early."""
     own, brings = "", False
     for name, value in headers:
         own += f"{name}: {value}\r\n"
         brings |= name in _DEFAULT_NAMES
+    if own.count("\n") != len(headers) or own.count("\r") != len(headers) or "\0" in own:
+        return None
     if not brings:
-        return origin.fields + own, len(headers) + 6
+        return origin.fields + own
     names = {name for name, _ in headers}
     lines = [line for name, line in _DEFAULTS if name not in names]
-    return "".join(lines).format(authority=origin.authority) + own, len(headers) + len(lines) + 2
+    return "".join(lines).format(authority=origin.authority) + own
