@@ -135,10 +135,13 @@ class _Verb:
         ``redirects`` that are not 0 to 20; ``save`` with a type other than ``HttpResult``.
     """
 
-    __slots__ = ("_method",)
+    __slots__ = ("_idempotent", "_method", "_name", "_op")
 
     def __init__(self, method: str) -> None:
         self._method = method
+        self._op = method.lower()
+        self._name = f"http.{self._op}"
+        self._idempotent = method in _IDEMPOTENT
 
     @overload
     def __call__(
@@ -188,11 +191,56 @@ class _Verb:
     def __call__(
         self, url: str, *, into: None = None, as_: type[T], required: bool, **options: Unpack[HttpOptions]
     ) -> Effect[T | None]: ...
-    def __call__(self, url: str, **options: Any) -> Effect[Any]:
-        return _effect(self._method, url, **options)
+    def __call__(
+        self,
+        url: str,
+        *,
+        into: Any = None,
+        as_: Any = None,
+        json: Any = None,
+        body: bytes | str | None = None,
+        form: Mapping[str, Field] | None = None,
+        headers: Mapping[str, str] | None = None,
+        params: Mapping[str, Field] | None = None,
+        expect: Collection[int] = _SUCCESS,
+        redirects: int = 0,
+        save: str | None = None,
+        required: bool = True,
+        timeout: float | None = None,
+        retry: Retry | None = None,
+        priority: Priority = "interactive",
+        idem: str | None = None,
+    ) -> Effect[Any]:
+        name, method = self._name, self._method
+        full, target = checked_url(name, url, params)
+        content_type, content = _content(name, method, json, body, form)
+        sent = _headers(name, headers, content_type, idem)
+        if redirects.__class__ is not int or not 0 <= redirects <= 20:
+            raise DefinitionError(f"{name}: redirects={redirects!r}; give how many are followed, from 0 to 20")
+        expected = _SUCCESS if expect is _SUCCESS else _expect(name, expect)
+        effect: Effect[Any] = Effect(
+            family="http",
+            op=self._op,
+            target=target,
+            args=HttpRequest(method, full, sent, content, expected, redirects, save),
+            into=into,
+            as_=as_,
+            timeout=timeout,
+            retry=retry,
+            required=required,
+            priority=priority,
+            idem=idem,
+            idempotent=self._idempotent,
+        )
+        if save is not None:
+            if not isinstance(save, str):
+                raise DefinitionError(f"{name}: save is {type(save).__name__}; give a path as text")
+            if effect.result_type not in (None, HttpResult):
+                raise DefinitionError(f"{name}: with save= there is no body to decode; its type is HttpResult")
+        return effect
 
     def __repr__(self) -> str:
-        return f"http.{self._method.lower()}"
+        return self._name
 
 
 get = _Verb("GET")
@@ -261,56 +309,7 @@ def request(method: str, url: str, **options: Any) -> Effect[Any]:
         )
     if method.upper() == "CONNECT":
         raise DefinitionError("http.request: CONNECT asks a proxy for a tunnel, which an effect cannot use")
-    return _effect(method.upper(), url, **options)
-
-
-def _effect(
-    method: str,
-    url: str,
-    *,
-    into: Any = None,
-    as_: Any = None,
-    json: Any = None,
-    body: bytes | str | None = None,
-    form: Mapping[str, Field] | None = None,
-    headers: Mapping[str, str] | None = None,
-    params: Mapping[str, Field] | None = None,
-    expect: Collection[int] = _SUCCESS,
-    redirects: int = 0,
-    save: str | None = None,
-    required: bool = True,
-    timeout: float | None = None,
-    retry: Retry | None = None,
-    priority: Priority = "interactive",
-    idem: str | None = None,
-) -> Effect[Any]:
-    op = method.lower()
-    name = f"http.{op}"
-    full, target = checked_url(name, url, params)
-    content_type, content = _content(name, method, json, body, form)
-    sent = _headers(name, headers, content_type, idem)
-    if redirects.__class__ is not int or not 0 <= redirects <= 20:
-        raise DefinitionError(f"{name}: redirects={redirects!r}; give how many are followed, from 0 to 20")
-    effect: Effect[Any] = Effect(
-        family="http",
-        op=op,
-        target=target,
-        args=HttpRequest(method, full, sent, content, _expect(name, expect), redirects, save),
-        into=into,
-        as_=as_,
-        timeout=timeout,
-        retry=retry,
-        required=required,
-        priority=priority,
-        idem=idem,
-        idempotent=method in _IDEMPOTENT,
-    )
-    if save is not None:
-        if not isinstance(save, str):
-            raise DefinitionError(f"{name}: save is {type(save).__name__}; give a path as text")
-        if effect.result_type not in (None, HttpResult):
-            raise DefinitionError(f"{name}: with save= there is no body to decode; its type is HttpResult")
-    return effect
+    return _Verb(method.upper())(url, **options)
 
 
 def checked_url(name: str, url: str, params: Mapping[str, Field] | None = None) -> tuple[str, str]:
@@ -436,8 +435,6 @@ def _headers(
 
 
 def _expect(name: str, expect: Collection[int]) -> range | frozenset[int]:
-    if expect is _SUCCESS:
-        return _SUCCESS
     statuses = expect if isinstance(expect, range) else tuple(expect) if isinstance(expect, Collection) else ()
     if statuses and all(isinstance(one, int) and 100 <= one <= 599 for one in statuses):
         return statuses if isinstance(statuses, range) else frozenset(int(one) for one in statuses)
