@@ -35,13 +35,16 @@ __all__ = [
 
 
 class NodeLimits(msgspec.Struct, frozen=True):
-    """All in seconds, except `intensity`.
+    """All in seconds, except `intensity`; infinity is for ever.
 
     heartbeat: how often a scheduler says that it still yields.
     stuck_after: without a heartbeat for so long, its stack is reported; replace_after: it is killed and replaced.
     boot: how long a boot may take. grace: how long a drain may take, and then the whole stop.
     intensity restarts within `window` are allowed to each slot (and each top-level actor), the first after
         `restart_first`, each following after twice as long, up to `restart_cap`.
+
+    ValueError: a time that is none or not above 0, no number of restarts, or a scheduler that would be taken for stuck
+        between two heartbeats.
     """
 
     heartbeat: float = 1.0
@@ -53,6 +56,20 @@ class NodeLimits(msgspec.Struct, frozen=True):
     window: float = 10.0
     restart_first: float = 0.05
     restart_cap: float = 5.0
+
+    def __post_init__(self) -> None:
+        for name in self.__struct_fields__:
+            value = getattr(self, name)
+            if name == "intensity":
+                if type(value) is not int or value < 0:
+                    raise ValueError(f"NodeLimits(intensity={value!r}): give a whole number of restarts, 0 for none")
+            elif not isinstance(value, (int, float)) or not value > 0:
+                raise ValueError(f"NodeLimits({name}={value!r}): give seconds, above 0")
+        if not self.heartbeat < self.stuck_after:
+            raise ValueError(
+                f"NodeLimits(heartbeat={self.heartbeat!r}, stuck_after={self.stuck_after!r}): give more time to a"
+                " scheduler than passes between its heartbeats"
+            )
 
     def backoff(self) -> Backoff:
         return Backoff(self.restart_first, self.restart_cap, self.intensity, self.window)

@@ -56,6 +56,7 @@ from zerver_runtime.standard_error import complain
 
 __all__ = ["ApplicationFailed", "NodeConfig", "run_node"]
 
+_LONGEST_WAIT = 3600.0  # seconds; a time may be infinite, and a selector takes none that is
 _STACK_QUIET = 0.05  # seconds without another line: a stack is written line by line
 
 _SIGNALS = ("TERM", "INT", "HUP", "TTOU", "CHLD")
@@ -184,7 +185,7 @@ class _Node:
     def _events(self) -> list[Event]:
         events: list[Event] = []
         due = self._state.wake_at()
-        timeout = None if due is None else max(0.0, due - time.monotonic())
+        timeout = None if due is None else min(max(0.0, due - time.monotonic()), _LONGEST_WAIT)
         if self._written:
             timeout = _STACK_QUIET
         ready = self._selector.select(timeout)

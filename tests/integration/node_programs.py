@@ -17,6 +17,7 @@ import sys
 import time
 import zlib
 from collections.abc import Callable
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -578,6 +579,16 @@ def broken() -> None:
 
 
 # --- hardship
+
+
+def patient() -> None:
+    """Where nothing has a time limit, nothing wakes the Node but what happens."""
+    limits = NodeLimits(stuck_after=inf, replace_after=inf, boot=inf, grace=inf)
+
+    def boot(context: SchedulerContext) -> None:
+        say(booted=list(context.place[1:]))
+
+    run(NodeConfig(performance=1, efficiency=0, limits=limits), boot)
 
 
 def spinning() -> None:

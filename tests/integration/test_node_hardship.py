@@ -26,6 +26,14 @@ def test_a_scheduler_that_never_yields_does_not_outlive_its_node() -> None:
         wait_until(lambda: not session(node.pid), what="the end of a scheduler that spins")
 
 
+def test_a_node_whose_times_are_for_ever_runs_and_stops() -> None:
+    with program("patient") as node:
+        node.expect(lambda line: "booted" in line)
+        node.signal(signal.SIGTERM)
+        assert node.end() == 0
+        assert node.said[-1] == {"exit": 0}
+
+
 def test_what_comes_out_of_a_turn_ends_the_process_and_the_node_replaces_it() -> None:
     with program("interrupted") as node:
         node.expect_log("died: exit 5")

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from math import nan
+from typing import Any
+
 import pytest
 
 from zerver_runtime import control
+from zerver_runtime.message import NotPlainData
 from zerver_runtime.node import NodeState
+from zerver_runtime.node_config import NodeConfig
 from zerver_runtime.node_words import (
     Action,
     CloseListener,
@@ -653,6 +658,42 @@ def test_repr_and_statistics_say_how_it_stands() -> None:
     assert repr(drive.state) == "<NodeState running: 1 of 1 ready>"
     (row,) = drive.state.statistics()
     assert (row["slot"], row["incarnation"], row["pid"], row["state"], row["restarts"]) == (0, 1, 77, "ready", 0)
+
+
+@pytest.mark.parametrize(
+    ("limits", "what"),
+    [
+        ({"grace": -1}, "grace=-1"),
+        ({"boot": nan}, "boot=nan"),
+        ({"window": "10"}, "window='10'"),
+        ({"intensity": -1}, "intensity=-1"),
+        ({"heartbeat": 5}, r"heartbeat=5, stuck_after=5.0\): give more time"),
+    ],
+)
+def test_limits_that_cannot_be_are_refused_by_name(limits: dict[str, Any], what: str) -> None:
+    with pytest.raises(ValueError, match=what):
+        NodeLimits(**limits)
+
+
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [
+        ({"performance": -1}, "performance=-1"),
+        ({"performance": 5000}, "performance=5000.*to 1024"),
+        ({"compute": 1.5}, "compute=1.5"),
+        ({"node": 256}, "node=256.*to 255"),
+        ({"nice": "low"}, "nice='low'"),
+        ({"efficiency_cpus": frozenset({100_000})}, "at least one CPU that may be used"),
+        ({"actors": {"a\n": ("m:C", (), "none")}}, "no name for an actor"),
+        ({"actors": {"a": "m:C"}}, "give its class, its arguments and one of"),
+        ({"actors": {"a": ("mC", (), "none")}}, "give its class, its arguments and one of"),
+        ({"actors": {"a": ("m:C", (), "fast")}}, "'fast'.*give its class, its arguments and one of"),
+        ({"actors": {"a": ("m:C", ([object()],), "none")}}, r"m:C of actor 'a'\(\): .* is a builtins.object"),
+    ],
+)
+def test_a_node_that_cannot_be_is_refused_by_name(options: dict[str, Any], what: str) -> None:
+    with pytest.raises((ValueError, NotPlainData), match=what):
+        NodeConfig(**options)
 
 
 def test_a_restart_of_an_actor_that_was_due_does_not_wake_a_node_that_stops() -> None:
