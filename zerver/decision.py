@@ -49,12 +49,6 @@ class Done(msgspec.Struct, frozen=True):
 
     response: Response
 
-    def __post_init__(self) -> None:
-        if not isinstance(self.response, Response):
-            raise DefinitionError(
-                f"Done({type(self.response).__name__}): give a Response, or use Done.json(...), Done.text(...), ..."
-            )
-
     @classmethod
     def json(cls, value: Any, *, status: int = 200, headers: Headers = ()) -> Done:
         """JSON of builtins, dataclasses, msgspec Structs, pydantic models, datetimes, UUIDs and enums.

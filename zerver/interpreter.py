@@ -55,7 +55,7 @@ from .signals import (
 )
 from .slot import takes_none
 from .step import CompiledStep, continuation
-from .step_mistakes import awaited_no_need, endless, no_decision, wants_a_loop, wrong_write
+from .step_mistakes import awaited_no_need, endless, no_decision, no_response, wants_a_loop, wrong_write
 from .trace.events import QUICK_NS, EventKind
 
 __all__ = ["Execution", "Phase", "Surroundings", "advance", "run_step"]
@@ -147,7 +147,7 @@ def _run(run: Execution, following: _Next | None, actions: _Actions) -> None:
         return
     around, steps, deadline_ns = run.around, run.steps, run.deadline_ns
     clock, offload, budget = around.clock, around.offload, around.step_budget_ns
-    quick = QUICK_NS if QUICK_NS < budget else budget
+    quick = budget if budget < QUICK_NS else QUICK_NS
     now = clock()
     if now >= deadline_ns:
         run.tell((now,))
@@ -196,9 +196,9 @@ def _run(run: Execution, following: _Next | None, actions: _Actions) -> None:
             if type(result) is Continue:
                 run.position += 1
                 continue
-            if type(result) is Done:
-                run.phase, run.response, run.answered_ns = ENDED, result.response, now
-                actions.append(Respond(result.response))
+            if type(result) is Done and type(response := result.response) is Response:
+                run.phase, run.response, run.answered_ns = ENDED, response, now
+                actions.append(Respond(response))
                 return
         if took > budget:
             actions.append(StepOverran(step, took))
@@ -226,6 +226,8 @@ def _take(
     elif kind is Continue:
         run.position += 1
         return _NEXT_IN_PIPELINE
+    elif kind is Done and not isinstance(result.response, Response):
+        _bug(run, no_response(step, result.response), None, actions)
     elif kind is Done:
         run.response, run.answered_ns = result.response, now
         _end(run, actions)
@@ -407,7 +409,9 @@ def _end(run: Execution, actions: _Actions) -> None:
 
 def _discard(result: Any, actions: _Actions) -> None:
     """Nobody will send what a step came to."""
-    if type(result) is Done and isinstance(result.response.body, StreamBody):
+    if type(result) is not Done or not isinstance(result.response, Response):
+        return
+    if isinstance(result.response.body, StreamBody):
         actions.append(Discard(result.response.body))
 
 

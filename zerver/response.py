@@ -53,6 +53,8 @@ class Response(msgspec.Struct, frozen=True):
 
     def __post_init__(self) -> None:
         status, headers, body = self.status, self.headers, self.body
+        if headers is JSON and type(body) is bytes and type(status) is int and status == 200:  # as nearly always
+            return
         if not isinstance(status, int) or not 200 <= status <= 599:
             raise DefinitionError(f"status {status!r}: a response's status is a number from 200 to 599")
         if not isinstance(body, (bytes, StreamBody, FileBody)):

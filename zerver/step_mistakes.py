@@ -10,7 +10,7 @@ from .decision import Need
 from .execution import Execution
 from .step import CompiledStep
 
-__all__ = ["awaited_no_need", "endless", "no_decision", "wants_a_loop", "wrong_write"]
+__all__ = ["awaited_no_need", "endless", "no_decision", "no_response", "wants_a_loop", "wrong_write"]
 
 _WANTS_A_LOOP = re.compile(r"\bnot?\b.* event loop|async context|async library", re.I)  # of asyncio, anyio, trio
 
@@ -35,6 +35,15 @@ def no_decision(step: CompiledStep, result: Any) -> str:
     )
     found = ("nothing" if result is None else f"a {type(result).__name__}") + hint
     return f"step {step.name} returned {found}; a step returns Continue(), Need(...), Done or Fail"
+
+
+def no_response(step: CompiledStep, given: Any) -> str:
+    """A step returned ``Done`` of what is no response. Seen here, not by ``Done``: a check in Python, called from where
+    a value is made, costs more than the value."""
+    return (
+        f"step {step.name} returned Done({type(given).__name__}): give it a Response, or use Done.json(...), "
+        "Done.text(...), ..."
+    )
 
 
 def endless(run: Execution) -> str:

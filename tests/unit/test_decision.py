@@ -126,12 +126,6 @@ def test_what_may_not_stand_in_a_location_is_percent_encoded(url: str, location:
     assert dict(Done.redirect(url).response.headers)["location"] == location
 
 
-@pytest.mark.parametrize("value", [None, {"a": 1}, "text", b"bytes", Continue()])
-def test_done_takes_a_response(value: Any) -> None:
-    with pytest.raises(DefinitionError, match=rf"Done\({type(value).__name__}\): give a Response, or use Done.json"):
-        Done(value)
-
-
 def test_a_response_that_is_given_is_checked_too() -> None:
     for headers in ((("x", "a\r\nb: c"),), (("a b", "x"),)):
         with pytest.raises(DefinitionError, match="header"):

@@ -27,6 +27,7 @@ from zerver.signals import (
     Start,
     StartEffect,
 )
+from zerver.trace.events import QUICK_NS
 
 
 class A(Slot[str]):
@@ -313,6 +314,30 @@ def test_a_step_that_returns_no_decision_is_500_which_names_step_and_type(value:
     assert bug == ReportBug(
         f"step {form}_step returned {found}; a step returns Continue(), Need(...), Done or Fail", None
     )
+
+
+@pytest.mark.parametrize("slow", [False, True])
+@pytest.mark.parametrize("given", ["text", b"bytes", None, 404, Done, Response], ids=repr)
+def test_a_step_that_is_done_with_no_response_is_500_which_names_step_and_type(given: Any, slow: bool) -> None:
+    def show(ctx: CtxView) -> Decision:
+        driver.now_ns += QUICK_NS * (2 if slow else 0)
+        return Done(given)
+
+    driver = Driver(show)
+    driver.answer()
+    assert driver.status == 500
+    (bug,) = driver.bugs
+    assert bug.what.startswith(f"step show returned Done({type(given).__name__}): give it a Response")
+
+
+def test_what_is_no_response_is_not_sent_after_the_deadline_either() -> None:
+    def show(ctx: CtxView) -> Decision:
+        driver.now_ns += 10**12
+        return Done("text")  # type: ignore[arg-type]
+
+    driver = Driver(show)
+    driver.answer()
+    assert driver.status == 504
 
 
 def test_an_async_step_that_returns_a_coroutine_is_told_of_the_await_that_is_missing() -> None:
