@@ -230,11 +230,14 @@ class Attempt:
     def _answered(self, answer: Any) -> None:
         self.phase = "over"
         around, target = self._around, self._target
-        if around.observe is not None and type(answer) is Success:
-            self.told.raw = answer.value
         # It may be anything, as effectors and decoders may be the user's.
         try:
-            outcome: Outcome = around.interpret(self.effect, answer.value) if type(answer) is Success else answer
+            outcome: Outcome = answer
+            if type(answer) is Success:
+                value = answer.value
+                if around.observe is not None:
+                    self.told.raw = value
+                outcome = around.interpret(self.effect, value)
             if type(outcome) is not Success:
                 _check(self.effect, outcome)
         except BaseException as problem:
@@ -304,8 +307,10 @@ class Attempt:
 
     def _arm(self) -> None:
         timeout, end = self.policy.timeout, self.deadline
-        if timeout is not None and (end is None or self._since + timeout <= end):
-            end = self._since + timeout
+        if timeout is not None:
+            due = self._since + timeout
+            if end is None or due < end:
+                end = due
         if end is not None:
             expiries = self._target.expiries
             if expiries is None:

@@ -84,7 +84,6 @@ class Ticket(Attempt):
         if type(outcome) is Failure and self._tries_again(outcome):
             return
         around = self._around
-        self._again = None
         if around.running or around.work:
             self.stage = "settling"
             self._outcome = outcome
@@ -119,7 +118,6 @@ class Ticket(Attempt):
         wait = next_attempt(self.policy.retry, self.attempt, failure, self.scope.budget, left, around.random)
         if wait is None:
             return False
-        self._again = None
         around.retries += 1
         if around.observe is not None:
             around.observe("EffectRetry", self, now, Retrying(wait, failure.error))
@@ -161,4 +159,5 @@ class _Again(Attempt):
         return self._ticket
 
     def ended(self, outcome: Outcome) -> None:
+        self._ticket._again = None
         self._ticket.ended(outcome)

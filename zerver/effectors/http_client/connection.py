@@ -59,21 +59,24 @@ class Connection(asyncio.Protocol):
         self._sent: Sent | None = None
         self._kept = False  # an answer came on it before
 
-    @property
-    def usable(self) -> bool:
-        return self._transport is not None and not self._transport.is_closing()
-
-    def send(self, sent: Sent, data: bytes, to_head: bool) -> None:
-        """Send a request. ``sent`` is told what comes of it, once."""
-        assert self._transport is not None
+    def send(self, sent: Sent, data: bytes, to_head: bool) -> bool:
+        """Send a request. ``sent`` is told what comes of it, once. False: it is closed, and nothing was sent."""
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return False
         self._sent = sent
         self._reader.expect(to_head)
-        self._transport.write(data)
+        transport.write(data)
+        return True
 
-    def give_up(self, sent: Sent) -> None:
-        """Close it unused; ``sent`` hears ``broken`` when that is done."""
+    def give_up(self, sent: Sent) -> bool:
+        """Close it unused; ``sent`` hears ``broken`` when that is done. False: it is closed already."""
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return False
         self._sent = sent
-        self.abort()
+        transport.abort()
+        return True
 
     def abort(self) -> None:
         """Close it. The owner hears ``lost`` when that is done, and before that a request on it ``broken``."""

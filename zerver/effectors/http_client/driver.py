@@ -51,9 +51,7 @@ class LeanHttpEffector:
         origin = origin_of(request.url)
         attempt = _Attempt(self, effect, done, origin, encode(request, origin, more))
         connection = self._pool.take(origin)
-        if connection is not None and connection.usable:
-            attempt.send(connection)
-        else:
+        if connection is None or not attempt.send(connection):
             attempt.connect()
         return attempt.cancel
 
@@ -160,9 +158,12 @@ class _Attempt:
         self._connection: Connection | None = None
         self._connecting: asyncio.Task[Connection] | None = None
 
-    def send(self, connection: Connection) -> None:
-        self._connection = connection
-        connection.send(self, self._data, self._effect.args.method == "HEAD")
+    def send(self, connection: Connection) -> bool:
+        """False: the connection is closed."""
+        if connection.send(self, self._data, self._effect.args.method == "HEAD"):
+            self._connection = connection
+            return True
+        return False
 
     def connect(self) -> None:
         self._driver._connecting.add(self)
@@ -213,9 +214,7 @@ class _Attempt:
             self._done(connect_fault(effect, problem) or failure_of(effect, problem))
             return
         connection = connecting.result()
-        if not connection.usable:
+        # Cancelled too late for the task to notice, it is closed unused.
+        going = connection.give_up(self) if self._cancelled else self.send(connection)
+        if not going:
             self._done(unavailable(effect, BROKEN))
-        elif self._cancelled:  # too late for the task to notice
-            connection.give_up(self)
-        else:
-            self.send(connection)
