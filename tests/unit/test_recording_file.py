@@ -100,6 +100,25 @@ def test_a_snapshot_is_of_what_can_change() -> None:
     assert snapshot([object()]).data is None
 
 
+class Unset(msgspec.Struct):
+    field: int
+
+
+class Elsewhere:
+    """As a proxy of what is not there."""
+
+    @property
+    def __class__(self) -> Any:
+        raise LookupError("nothing is here")
+
+
+def test_a_snapshot_of_what_cannot_be_looked_at_says_so() -> None:
+    unset = Unset(1)
+    del unset.field
+    assert snapshot(unset).why == "a Unset cannot be encoded"
+    assert snapshot(Elsewhere()).why == "a Elsewhere cannot be encoded"
+
+
 @pytest.mark.parametrize(
     "value", [[0] * 100_000, ["x" * 10_000] * 1_000, {str(n): [0] * 1_000 for n in range(1_000)}, {*range(100_000)}]
 )

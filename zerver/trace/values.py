@@ -58,13 +58,13 @@ class Snapshot:
 def snapshot(value: Any) -> Any:
     """The value, if nobody can change it; else a :class:`Snapshot`. On the way of a request: it does no more than
     encode it, and not what is so large that it would not be kept."""
-    if value.__class__ in _IMMUTABLE:
-        return value
-    if _is_large(value):
-        return Snapshot(value, None, "it is larger than what is kept")
     try:
+        if value.__class__ in _IMMUTABLE:
+            return value
+        if _is_large(value):
+            return Snapshot(value, None, "it is larger than what is kept")
         return Snapshot(value, encode(value))
-    except UNENCODABLE:
+    except Exception:  # it is the app's, and may do anything when it is looked at: a Struct with an unset field does
         return Snapshot(value, None, f"a {type(value).__name__} cannot be encoded")
 
 

@@ -103,7 +103,10 @@ class Ticket(Attempt):
         self.stage = "over"
         around.settled += 1
         if around.observe is not None:
-            around.observe("ReactorEffectCompleted", self, around.clock(), outcome)
+            try:
+                around.observe("ReactorEffectCompleted", self, around.clock(), outcome)
+            except BaseException as problem:  # it must not, but it looks at what is somebody else's
+                around.report(problem)
         try:
             self._settled(self, outcome)
         except BaseException as problem:  # the caller's own bug; see Surroundings.guarded

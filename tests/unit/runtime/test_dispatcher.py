@@ -267,6 +267,29 @@ def test_what_settled_raises_surfaces_on_the_loop_and_harms_nobody_else(problem:
     world.clean()
 
 
+@pytest.mark.parametrize("at_once", [True, False])
+def test_what_an_observer_raises_at_the_end_of_an_effect_surfaces_on_the_loop_and_harms_nobody(at_once: bool) -> None:
+    world = World()
+    observe = world.observe
+
+    def raises(event: str, *args: Any) -> None:
+        observe(event, *args)
+        if event == "ReactorEffectCompleted":
+            raise LookupError("mine")
+
+    world.dispatcher._around.observe = raises  # type: ignore[assignment]
+    if at_once:
+        world.http.on_start = Run.answer
+    for name in "ab":
+        world.start(name)
+        if not at_once:
+            world.http.runs[-1].answer()
+        with pytest.raises(LookupError, match="mine"):
+            world.clock.advance(0)
+    assert world.outcomes == {"a": "a", "b": "b"}
+    world.clean()
+
+
 def test_what_an_effectors_cancel_raises_surfaces_on_the_loop_and_the_effect_goes_on_failing() -> None:
     world = World(Policy(timeout=1.0, retry=RETRY))
     world.http.on_cancel = lambda run: 1 / 0
