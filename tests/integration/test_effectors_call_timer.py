@@ -137,6 +137,23 @@ def test_a_function_that_gives_an_awaitable_undeclared_is_refused_with_what_to_d
     assert "returned a coroutine, but is no 'async def': write one that awaits it" in caplog.text
 
 
+class Elsewhere:
+    """A proxy of what is not there."""
+
+    @property
+    def __class__(self) -> Any:
+        raise LookupError("nothing is here")
+
+
+def test_a_function_that_gives_what_cannot_even_be_looked_at_has_failed(caplog: pytest.LogCaptureFixture) -> None:
+    async def check(effector: CallEffector) -> None:
+        _, error = await failed(effector, call.run(Elsewhere))
+        assert error.kind is ErrorKind.INTERNAL
+
+    run(check)
+    assert "returned what raises when it is looked at" in caplog.text
+
+
 def test_a_full_pool_is_overloaded_with_retry_after() -> None:
     go = threading.Event()
 

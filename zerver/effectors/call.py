@@ -71,8 +71,11 @@ def _outcome(effect: Effect[Any], value: Any, problem: BaseException | None) -> 
         return closed(effect)
     if problem is not None:
         return _raised(effect, problem)
-    if not inspect.isawaitable(value):
-        return Success(value)
+    try:
+        if not inspect.isawaitable(value):
+            return Success(value)
+    except Exception as odd:  # a proxy of what is not there, say
+        return internal(effect, f"{effect.args.name} returned what raises when it is looked at", odd)
     if inspect.iscoroutine(value):
         value.close()
     name = effect.args.name
