@@ -137,20 +137,27 @@ def test_a_function_that_gives_an_awaitable_undeclared_is_refused_with_what_to_d
     assert "returned a coroutine, but is no 'async def': write one that awaits it" in caplog.text
 
 
-class Elsewhere:
-    """A proxy of what is not there."""
+class Proxy:
+    """Of what is not there, at first."""
+
+    there = False
 
     @property
     def __class__(self) -> Any:
-        raise LookupError("nothing is here")
+        if not Proxy.there:
+            raise LookupError("nothing is here")
+        return int
 
 
-def test_a_function_that_gives_what_cannot_even_be_looked_at_has_failed(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_function_that_gives_what_cannot_even_be_looked_at_has_failed(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async def check(effector: CallEffector) -> None:
-        _, error = await failed(effector, call.run(Elsewhere))
+        _, error = await failed(effector, call.run(Proxy))
         assert error.kind is ErrorKind.INTERNAL
 
     run(check)
+    Proxy.there = True  # for who looks for leaks
     assert "returned what raises when it is looked at" in caplog.text
 
 
