@@ -34,21 +34,20 @@ class SqlEffector:
         size: int = 10,
         prepared: bool = True,
     ) -> None:
-        self._databases: dict[str, SqliteStatements | PostgresDatabase] = {}
+        self._databases: dict[str, SqliteStatements | PostgresDatabase] = {}  # by target
         for key, url in databases.items():
             name = f"sql:{key}"
             if url not in ("sqlite://", "sqlite:///:memory:") and sql_store(url) == "postgres":
-                self._databases[key] = PostgresDatabase(url, size=size, prepared=prepared, name=name)
+                self._databases[name] = PostgresDatabase(url, size=size, prepared=prepared, name=name)
             else:
                 sqlite = SqliteDatabase(url, readers=readers, busy_timeout=busy_timeout, name=name)
-                self._databases[key] = SqliteStatements(sqlite)
+                self._databases[name] = SqliteStatements(sqlite)
 
     def start(self, effect: Effect[Any], done: Done, /) -> Callable[[], object] | None:
-        name = effect.target.partition(":")[2]
-        database = self._databases.get(name)
+        database = self._databases.get(effect.target)
         if database is None:
-            known = ", ".join(sorted(self._databases))
-            done(internal(effect, f"there is no database {name!r}; effects.databases has {known}"))
+            name, *known = [target.removeprefix("sql:") for target in (effect.target, *sorted(self._databases))]
+            done(internal(effect, f"there is no database {name!r}; effects.databases has {', '.join(known)}"))
             return None
         return database.start(effect, done)
 

@@ -206,11 +206,10 @@ class _Run:
         connection = None
         try:
             connection = self._database.connection(self._reads)
-            with self._lock:
+            self._connection = connection  # before the look: whoever asks from here on interrupts it
+            try:
                 if self._asked:
                     return cancelled(self._effect)
-                self._connection = connection
-            try:
                 return self._work(connection)
             finally:
                 with self._lock:

@@ -35,17 +35,20 @@ class SqliteStatements:
 
     def start(self, effect: Effect[Any], done: Done, /) -> Callable[[], object] | None:
         args: SqlStatement | SqlTransaction = effect.args
-        inner = args.effects if isinstance(args, SqlTransaction) else (effect,)
-        bound = []
-        for one in inner:
-            values = _values(one)
-            if isinstance(values, Failure):
-                done(values)
-                return None
-            bound.append((one, values))
         if isinstance(args, SqlTransaction):
+            bound = []
+            for one in args.effects:
+                values = _values(one)
+                if isinstance(values, Failure):
+                    done(values)
+                    return None
+                bound.append((one, values))
             return self._database.start(effect, done, functools.partial(_transaction, bound), reads=False)
-        return self._database.start(effect, done, functools.partial(_statement, effect, bound[0][1]), reads=args.reads)
+        values = _values(effect)
+        if isinstance(values, Failure):
+            done(values)
+            return None
+        return self._database.start(effect, done, functools.partial(_statement, effect, values), reads=args.reads)
 
     def __repr__(self) -> str:
         return repr(self._database)
@@ -91,6 +94,10 @@ def _execute(effect: Effect[Any], values: Mapping[str, Any], connection: sqlite3
 def _values(effect: Effect[Any]) -> dict[str, Any] | Failure:
     values: dict[str, Any] = {}
     for name, value in effect.args.params.items():
+        kind = value.__class__
+        if (kind is int and _LEAST <= value <= _MOST) or (kind is str and value.isascii()):  # as most
+            values[name] = value
+            continue
         while isinstance(value, enum.Enum):
             value = value.value
         if isinstance(value, str):

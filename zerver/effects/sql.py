@@ -296,12 +296,13 @@ def _effect(
     if not isinstance(db, str) or not db:
         raise DefinitionError(f"sql.{op}: db={db!r}; give the name of a database of the configuration")
     statement = read_statement(sql)
-    if not isinstance(params, Mapping):
+    if params.__class__ is not dict and not isinstance(params, Mapping):
         raise DefinitionError(f"sql.{op}: params is {type(params).__name__}; give {{'name': value}} for each :name")
     values = dict(params)
-    missing = sorted(statement.names - values.keys())
+    missing = statement.names - values.keys()
     if missing:
-        raise DefinitionError(f"sql.{op}: parameter :{missing[0]} has no value; give {{{missing[0]!r}: ...}} in params")
+        first = min(missing)
+        raise DefinitionError(f"sql.{op}: parameter :{first} has no value; give {{{first!r}: ...}} in params")
     return Effect(
         family="sql",
         op=op,
