@@ -925,6 +925,13 @@ row(
     log="+a +b -b",
 )
 row(
+    "what has settled when the deadline passes is not performed again, though it is detached",
+    needing(own("a", 1, required=False), own("b", held=True), join="all_required", detach=True, then=show),
+    deadline=0.25,
+    expects=(problem(ErrorKind.TIMEOUT, "the request took longer than its deadline of 0.25 s"),),
+    log="+a +b -b",
+)
+row(
     "past the deadline a request is 504 also when it waits for optional effects alone",
     needing(own("a", held=True, required=False), then=show),
     deadline=0.25,
@@ -1027,6 +1034,23 @@ def _gone(place: Place) -> None:
     place.get(ask)
 
 
+row(
+    "what has settled when the client goes is not cancelled",
+    needing(own("a", 1), own("b", held=True)),
+    asks=(Ask(until="gone"),),
+    expects=((None, b""),),
+    log="+a +b -b",
+    trace="""
+        RequestStart /x
+        StepStart ask_for
+        StepEnd ask_for Need
+        NeedScheduled 1 ask_for: all parallel [own.do, own.do]
+        Fail 1 the client has gone
+        EffectCancelled 1.1 own.do
+        RequestEnd 1
+        effect 1.0 own.do: scheduled, start, gave 1
+    """,
+)
 row(
     "a detached effect is performed although the client has gone",
     needing(own("a", held=True), own("b", 2, required=False), mode="sequential", join="all_required", detach=True),
