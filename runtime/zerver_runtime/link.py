@@ -41,6 +41,11 @@ class Link(Protocol):
         """False from when more than the bound waits, until less than a quarter of it does; false when lost."""
         ...
 
+    @property
+    def waiting(self) -> int:
+        """Bytes that were written and have not left this process."""
+        ...
+
     def read(self) -> None:
         """Hand over all that has come, and the loss, without waiting for the loop to say so."""
 
@@ -132,6 +137,10 @@ class SocketLink:
     @property
     def writable(self) -> bool:
         return self._open and not self._full
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting)
 
     def close(self) -> None:
         if self._open:

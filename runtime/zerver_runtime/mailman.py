@@ -367,6 +367,17 @@ class Mailman:
         """A word of the runtime's own. NotPlainData: it is too long."""
         peer.put(ActorId(peer.first), what, args, None, None, 0)
 
+    @property
+    def quiet(self) -> bool:
+        """Whether all that was sent to actors here, or by them, has been worked off. Timers are not waited for."""
+        scheduler = self._scheduler
+        return not (
+            scheduler.statistics().queued
+            or self.moves.under_way
+            or any(peer.busy for peer in self._peers.values())
+            or any(cell.count for cell in scheduler.cells.values())
+        )
+
     def statistics(self) -> dict[str, int]:
         return {
             "peers": len(self._peers),

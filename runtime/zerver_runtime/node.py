@@ -139,7 +139,7 @@ class NodeState:
         for view in self.views.values():
             if view.state == "starting":
                 times.append(view.since + limits.boot)
-            elif view.state == "draining":
+            elif view.state in ("leaving", "draining"):
                 times.append(view.since + limits.grace)
             if view.state == "ready" and view.linked:
                 times.append(view.beat + (limits.replace_after if view.dumped else limits.stuck_after))
@@ -209,7 +209,7 @@ class NodeState:
         lost = control.PeerLost if view.linked else control.WorkerLost
         actions += [Send(other.key, lost(*key, status)) for other in self._linked()]
         self._placement.lost(key, now, actions, self._linked())
-        if self._stop_by is not None or view.state in ("draining", "halting"):
+        if self._stop_by is not None or view.state in ("leaving", "draining", "halting"):
             return
         if view.unwanted:
             why = f"compute worker {view.slot}.{view.incarnation} (pid {view.pid}) replaced: a task had to end"
@@ -219,7 +219,7 @@ class NodeState:
         if key in self._incoming:
             self._abandon_reload(now, actions)
             return
-        if any(other.slot == view.slot and other.state != "draining" for other in self.views.values()):
+        if any(other.slot == view.slot and other.state in ("starting", "ready") for other in self.views.values()):
             return  # its replacement is starting already
         slot = self.slots.get(view.slot)
         if slot is not None and view.unwanted:
@@ -388,15 +388,19 @@ class NodeState:
             if self._promised is not None:
                 self._placement.keep(self._promised, alone=True)
                 self._promised = None
-            self._placement.moved({view.key for view in self.views.values() if view.key not in incoming})
+            old = [view for view in self.views.values() if view.slot in slots and view.key not in incoming]
+            self._placement.moved({view.key for view in old}, actions, self._linked())
+            for view in old:
+                if view.state in ("ready", "starting"):
+                    view.state, view.since = "leaving", now
             self._settle_listeners(actions)
             actions.append(Serving())
-            for view in self.views.values():
-                if view.slot in slots and view.key not in incoming and view.state in ("ready", "starting"):
-                    self._drain(view, now, actions)
             self._follow_reload(now, actions)
         self._settle_listeners(actions)
         self._placement.settle(self._takers(), now, actions, self._linked())
+        for view in self.views.values():
+            if view.state == "leaving" and (not self._placement.placing or now >= view.since + self._limits.grace):
+                self._drain(view, now, actions)
 
     def _settle_stop(self, now: float, actions: list[Action]) -> None:
         # Performance first: what they still have to say may go to the efficiency scheduler (traces, metrics).
@@ -406,14 +410,14 @@ class NodeState:
             if not alive:
                 continue
             for view in alive:
-                if view.state in ("starting", "ready"):
+                if view.state in ("starting", "ready", "leaving"):
                     self._drain(view, now, actions)
             return
         self.exit_code = 128 + self._killed_by if self._killed_by else 1 if self._failed else 0
         actions.append(Exit(self.exit_code, self._failure))
 
     def _settle_listeners(self, actions: list[Action]) -> None:
-        ready = [view for view in self.views.values() if view.ready and view.kind == "performance"]
+        ready = [v for v in self.views.values() if v.state in ("ready", "leaving") and v.kind == "performance"]
         old = [view for view in ready if view.key not in self._incoming]
         wanted: set[tuple[int, Key]] = set()
         for listener in sorted(self._listeners):

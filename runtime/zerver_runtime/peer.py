@@ -63,15 +63,18 @@ class Ask:
     def __init__(self, peer: Peer, correlation: int) -> None:
         self._peer: Peer | None = peer
         self._correlation = correlation
+        peer.asked += 1
 
     def settle(self, value: Any, /) -> None:
         peer, self._peer = self._peer, None
         if peer is not None:
+            peer.asked -= 1
             peer.answer(self._correlation, value, None)
 
     def fail(self, error: ActorError, /) -> None:
         peer, self._peer = self._peer, None
         if peer is not None:
+            peer.asked -= 1
             peer.answer(self._correlation, None, error)
 
 
@@ -105,6 +108,7 @@ class Peer:
         # On the way in.
         self.handled = 0
         self._said = 0
+        self.asked = 0  # asks of the sibling's that have no answer yet
         self.parked: dict[ActorId, deque[tuple[Incoming, Any]]] = {}
 
     # --- A tell of the sibling's was dealt with
@@ -124,7 +128,14 @@ class Peer:
     @property
     def busy(self) -> bool:
         """Whether anything is still under way in one of the two directions, or awaited."""
-        return bool(self.under_way or self.pending or self.parked)
+        return bool(
+            self.under_way
+            or self.pending
+            or self.parked
+            or self.asked
+            or self._reply_count
+            or (self.link is not None and self.link.waiting)
+        )
 
     def put(
         self,

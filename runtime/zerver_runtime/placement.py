@@ -156,9 +156,20 @@ class Placement:
             for name in self._tops.keys() - self._own - {one.name for one in actors}:
                 del self._tops[name]
 
-    def moved(self, old: set[Key]) -> None:
+    @property
+    def placing(self) -> bool:
+        """Whether a top-level actor waits for the home that it is being given."""
+        return any(top.pending is not None for top in self._tops.values())
+
+    def moved(self, old: set[Key], actions: list[Action], linked: Sequence[SchedulerView]) -> None:
         """These processes are about to drain: their top-level actors get a new home, and keep the old one's name
-        until they have it."""
+        until they have it; of all others, the next ones that wait for a name have it at once."""
+        for name, home in list(self._homes.items()):
+            if home.key in old and (heirs := self._heirs.get(name)):
+                for key in old & heirs.keys():
+                    del heirs[key]
+                if heirs:
+                    self._forget(name, actions, linked)
         for top in self._tops.values():
             if top.home in old:
                 top.home = None
@@ -259,7 +270,8 @@ class Placement:
     ) -> None:
         holder = self._homes.get(name)
         if (holder is not None and holder.actor != home.actor and not take) or (name in self._tops and not take):
-            actions.append(Log(f"the name {name!r} is taken; the new actor of {home.path} has to wait for it"))
+            if holder is None or holder.key[0] != home.key[0]:  # else the one that has it is about to hand it on
+                actions.append(Log(f"the name {name!r} is taken; the new actor of {home.path} has to wait for it"))
             if name not in self._tops:
                 self._heirs.setdefault(name, {})[home.key] = home
             held = Named(name, holder.actor, holder.path) if holder is not None else Named(name)

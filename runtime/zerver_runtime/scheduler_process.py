@@ -55,6 +55,7 @@ _MOST_ARGUMENTS = 1024 * 1024  # bytes, through the Node
 _SET_PARENT_DEATH_SIGNAL = 1
 
 _DRAIN_LOOK = 0.01  # seconds between looks at whether all is quiet
+_QUIET_LOOKS = 5  # in a row
 
 
 class ApplicationFailed(Exception):
@@ -340,11 +341,11 @@ class SchedulerContext:
                     _report("a drain", error)
         self._end_when_quiet()
 
-    def _end_when_quiet(self) -> None:
-        """What has been sent to its actors, or by them, is still worked off; timers are not waited for."""
-        mailman = self.mailman
-        if self.scheduler.statistics().queued or any(peer.busy for peer in mailman.peers) or mailman.moves.under_way:
-            self.loop.call_later(_DRAIN_LOOK, self._end_when_quiet)
+    def _end_when_quiet(self, looks: int = 0) -> None:
+        """A sibling that has not heard yet that another actor has the name may still send to the one here."""
+        looks = looks + 1 if self.mailman.quiet else 0
+        if looks < _QUIET_LOOKS:
+            self.loop.call_later(_DRAIN_LOOK, self._end_when_quiet, looks)
         else:
             self._end(0)
 

@@ -12,7 +12,8 @@ from typing import Literal, TypeAlias
 __all__ = ["Backoff", "Class", "Key", "SchedulerView", "SlotView", "State"]
 
 Class: TypeAlias = Literal["performance", "efficiency", "compute"]
-State: TypeAlias = Literal["starting", "ready", "draining", "halting"]
+State: TypeAlias = Literal["starting", "ready", "leaving", "draining", "halting"]
+"""leaving: replaced by a reload, and about to drain once its top-level actors have a new home."""
 Key: TypeAlias = tuple[int, int]
 """(slot, incarnation): one process, never used again for another."""
 

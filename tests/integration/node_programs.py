@@ -702,6 +702,29 @@ def named() -> None:
     run(NodeConfig(performance=2, efficiency=0, limits=QUICK), boot)
 
 
+def begun() -> None:
+    """Scheduler 0 asks 20 times of an actor elsewhere that takes its time, and has the Node reload meanwhile."""
+    results = {"answered": 0, "refused": 0}
+
+    def boot(context: SchedulerContext) -> None:
+        if context.place[1:] == (0, 1):
+            until(context, lambda: context.scheduler.whereis("echo"), lambda: ask(context))
+        elif context.kind == "efficiency" and context.place.incarnation == 1:
+            context.on_drain.append(lambda: say(drains=True))
+
+    def ask(context: SchedulerContext) -> None:
+        for number in range(20):
+            context.scheduler.whereis("echo").echo(number, 0.05).on_done(count)
+        os.kill(os.getppid(), signal.SIGHUP)
+
+    def count(reply: Any) -> None:
+        results["answered" if reply.error is None else "refused"] += 1
+        if sum(results.values()) == 20:
+            say(**results)
+
+    run(NodeConfig(performance=1, actors={"echo": ("__main__:Echo", (), "efficiency")}, limits=QUICK), boot)
+
+
 if __name__ == "__main__":
     arguments = [
         float(one) if "." in one and one[0] != "/" else int(one) if one.isdigit() else one for one in sys.argv[2:]

@@ -153,6 +153,15 @@ def test_a_reload_hands_on_the_names_of_each_scheduler() -> None:
         assert node.end() == 0
 
 
+def test_what_was_asked_before_a_reload_is_answered_by_the_old_process() -> None:
+    with program("begun") as node:
+        found = node.expect(lambda line: "answered" in line)
+        assert (found["answered"], found["refused"]) == (20, 0)
+        assert {"drains": True} in node.said[: node.said.index(found)], "while it drained"
+        node.signal(signal.SIGTERM)
+        assert node.end() == 0
+
+
 def test_a_program_that_is_started_as_a_script_finds_its_own_actors_by_their_path(tmp_path: Path) -> None:
     """Imported a second time under its name, its classes would be others than those that it looks for."""
     guide = (PROGRAMS.parents[2] / "docs" / "guides" / "actors.md").read_text()

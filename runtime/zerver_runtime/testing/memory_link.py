@@ -52,6 +52,10 @@ class MemoryLink:
     def writable(self) -> bool:
         return self._open and not self._full
 
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting)
+
     def read(self) -> None:
         while not self.idle and self._on_bytes is not None:
             self.deliver()

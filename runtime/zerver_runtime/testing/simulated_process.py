@@ -94,12 +94,6 @@ class SimulatedProcess:
             for affinity, count in self.mailman.moves.wishes().items():
                 self.say(control.Misplaced(affinity, count))
 
-    @property
-    def quiet(self) -> bool:
-        """Whether all that was sent to its actors, or by them, has been worked off."""
-        busy = any(peer.busy for peer in self.mailman.peers) or self.mailman.moves.under_way
-        return not busy and not self.scheduler.statistics().queued
-
     def hear(self) -> control.FromNode:
         """Read the next word of the Node's."""
         word, wire = self.heard.popleft()

@@ -398,7 +398,7 @@ class Simulation:
         """Something has happened to it."""
         for name, wrong in at_any_time(process):
             self.violated(name, wrong)
-        if process.draining and process.quiet:
+        if process.draining and process.mailman.quiet:
             process.mailman.close()
             self.node.end(process, "exit 0", cut=False)
 

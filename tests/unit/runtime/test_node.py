@@ -389,6 +389,15 @@ def test_a_reload_that_fails_ends_the_new_ones_and_leaves_the_old_ones_serving()
     assert [one.key for one in drive(Signalled("HUP")) if isinstance(one, Fork)] == [(0, 3), (1, 3)]
 
 
+def test_an_old_scheduler_that_dies_while_the_new_one_of_a_reload_that_failed_is_ending_is_restarted() -> None:
+    drive = running(2, 0)
+    drive(Signalled("HUP"))
+    drive(Exited((1, 2), "exit 3"))
+    drive(Exited(A1, "signal 9"))
+    drive(Exited((0, 2), "signal 9"))
+    assert Fork((0, 3), "performance") in drive.after(1)
+
+
 def test_an_old_scheduler_that_dies_during_a_reload_that_fails_is_restarted() -> None:
     drive = running(2, 0)
     drive(Signalled("HUP"))
@@ -600,6 +609,52 @@ def test_a_reload_moves_a_top_level_actor_without_a_gap_in_its_name() -> None:
         drive.say((0, 2), control.Spawned(2, b"new")), control.Named
     )
     assert sends(drive(Exited(A1, "exit 0")), control.Named) == []
+
+
+def test_an_old_scheduler_drains_when_its_top_level_actors_have_a_new_home() -> None:
+    """Else their name leads to nobody in between."""
+    drive = running(1, 0, actors=SPEC)
+    drive.say(A1, control.Spawned(1, b"old"))
+    drive(Signalled("HUP"))
+    assert sends(drive.ready((0, 2)), control.Drain) == []
+    done = drive.say((0, 2), control.Spawned(2, b"new"))
+    words = [one.word for one in done if isinstance(one, Send)]
+    assert words[-1] == control.Drain()
+    assert control.Named("counter", b"new", "app:Counter") in words[:-1]
+    # One that finds none does not keep it for ever; nor is it replaced when it dies before.
+    for late in (lambda drive: drive.after(10), lambda drive: drive(Exited(A1, "signal 9"))):
+        drive = running(1, 0, actors=SPEC)
+        drive.say(A1, control.Spawned(1, b"old"))
+        drive(Signalled("HUP"))
+        drive.ready((0, 2))
+        drive.after(9)
+        drive.beat((0, 2))
+        done = late(drive)
+        assert [key for key, _ in sends(done, control.Drain)] in ([A1], [])
+        assert drive.state.views.get(A1) is None or drive.state.views[A1].state == "draining"
+        assert not [one for one in (*done, *drive.after(0.1)) if isinstance(one, Fork)]
+
+
+def test_when_a_new_scheduler_dies_while_the_old_one_still_waits_to_drain_it_is_restarted() -> None:
+    drive = running(1, 0, actors=SPEC)
+    drive.say(A1, control.Spawned(1, b"old"))
+    drive(Signalled("HUP"))
+    drive.ready((0, 2))
+    drive(Exited((0, 2), "signal 9"))
+    assert Fork((0, 3), "performance") in drive.after(0.1)
+
+
+def test_a_reload_hands_the_names_on_before_the_old_ones_drain_and_says_nothing_of_it() -> None:
+    drive = running(2, 0)
+    drive.say(A1, control.Claim("hits", b"old", "app:Counter"))
+    drive(Signalled("HUP"))
+    assert logs(drive.say((0, 2), control.Claim("hits", b"new", "app:Counter"))) == ""
+    drive.ready((0, 2))
+    done = drive.ready((1, 2))
+    words = [one.word for one in done if isinstance(one, Send)]
+    named = [at for at, word in enumerate(words) if word == control.Named("hits", b"new", "app:Counter")]
+    assert len(named) == 4
+    assert max(named) < min(at for at, word in enumerate(words) if word == control.Drain())
 
 
 def test_who_has_actors_on_the_wrong_class_is_told_of_a_home_when_one_of_that_class_is_ready() -> None:
