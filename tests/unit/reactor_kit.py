@@ -94,7 +94,7 @@ class Reactor:
             clock=self.loop_clock.now,
             call_later=self.loop_clock.call_later,
             random=lambda: 0.5,
-            observe=EffectObserver(),
+            observe=EffectObserver().effect,
         )
         self.engine = ReactorEngine(
             self.tasks,

@@ -115,7 +115,7 @@ def test_effects_are_counted_by_target_and_by_how_they_ended() -> None:
         ("BreakerStateChanged", StateChange("closed", "open")),
         ("BreakerStateChanged", StateChange("open", "half-open")),
     ):
-        meter(event, "http:a:80", detail)
+        meter.told(event, "http:a:80", detail)
     found = parsed(meter.samples({"http:a:80": target("half-open", 3), "kv": target()}))
     of = (("target", "http:a:80"),)
     ends = {dict(labels)["outcome"]: count for (name, labels), count in found.items() if name == "zerver_effects_total"}
@@ -130,7 +130,7 @@ def test_effects_are_counted_by_target_and_by_how_they_ended() -> None:
 def test_targets_that_clients_think_up_do_not_grow_the_number_of_labels_and_lower_none() -> None:
     meter = EffectMeter()
     for number in range(1000):
-        meter("ReactorEffectCompleted", f"http:{number}:80", Success(None))
+        meter.told("ReactorEffectCompleted", f"http:{number}:80", Success(None))
     now = {f"http:{number}:80": target(in_flight=1) for number in range(2000)}
     samples = add_up(meter.samples(now))
     counted = {one.labels[0]: one.value for one in samples if one.name == "zerver_effects_total"}

@@ -52,7 +52,8 @@ class HttpEffector:
 
     def start(self, effect: Effect[Any], done: Done, /) -> Callable[[], object] | None:
         request: HttpRequest = effect.args
-        more = "" if self._propagate is None else self._propagate()
+        propagate = self._propagate
+        more = "" if propagate is None else propagate()
         if more and request.headers and any(name == "traceparent" for name, _ in request.headers):
             more = ""
         if request.redirects:

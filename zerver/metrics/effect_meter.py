@@ -36,7 +36,7 @@ class EffectMeter:
     def __init__(self) -> None:
         self._targets: dict[str, _Counts] = {}
 
-    def __call__(self, event: str, target: str, detail: Any) -> None:
+    def told(self, event: str, target: str, detail: Any) -> None:
         """An event as :class:`zerver_runtime.reactor.dispatcher.Observe` has it."""
         if event == "ReactorEffectCompleted":
             outcomes, outcome = self._of(target).outcomes, _outcome(detail)

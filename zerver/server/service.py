@@ -107,7 +107,7 @@ class Service:
         self._own_effectors = site.effectors
         self.meters = meters = host.meters
         keeps = trace is not None and config.trace.bodies
-        observer = EffectObserver(None if meters is None else meters.effects, values=keeps, tell=_tell_breaker)
+        observer = EffectObserver(None if meters is None else meters.effects.told, values=keeps, tell=_tell_breaker)
         if host.make_compute_pool is None:
             waiting = config.reactor.compute_pool.queue
             compute = ComputePool(compute_workers(config), waiting, observe=observer.compute, loop=loop)
@@ -135,7 +135,7 @@ class Service:
             clock=time.monotonic,
             call_later=self._timers.call_later,
             random=random.random,
-            observe=None if trace is None and meters is None else observer,
+            observe=None if trace is None and meters is None else observer.effect,
         )
         around = Surroundings(
             clock=time.monotonic_ns, sources=_RealSources(), render=self.render, trace=trace,

@@ -36,7 +36,7 @@ class EffectObserver:
         self._values = values
         self._started: Ticket | None = None  # whose attempt was started last
 
-    def __call__(self, event: Event, ticket: Ticket, at: float, detail: Any, /) -> None:
+    def effect(self, event: Event, ticket: Ticket, at: float, detail: Any, /) -> None:
         """For a dispatcher, whose scopes are owned by an execution, and whose tickets carry a StartEffect or
         DetachEffect as their tag. Tickets without one belong to no request, and leave no trace."""
         run: Any = ticket.scope.owner

@@ -29,7 +29,8 @@ class Propagation:
     def lines(self) -> str:
         """The header lines that the attempt which is being started is to carry, each with its end; none where it is
         none of a request."""
-        ticket = self._starting()
+        starting = self._starting
+        ticket = starting()
         if ticket is None:
             return ""
         start, run = ticket.tag, ticket.scope.owner

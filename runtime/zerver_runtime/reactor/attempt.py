@@ -73,7 +73,6 @@ class Attempt:
         it does may use the dispatcher."""
         raise NotImplementedError
 
-    @property
     def told(self) -> Any:
         """What observers are shown as the one that makes this attempt: a Ticket."""
         raise NotImplementedError
@@ -106,7 +105,7 @@ class Attempt:
             self._begin(now)
         elif bulkhead.queue(self, self.scope, effect.priority == "batch"):
             self.phase = "queued"
-            told = self.told
+            told = self.told()
             if around.observe is not None and told.attempt == 1:
                 around.observe("ReactorEffectScheduled", told, now, None)
             self._arm()
@@ -183,7 +182,7 @@ class Attempt:
             elif not self._may_probe(breaker, now):
                 return
         if observe is not None:
-            observe("EffectStart", self.told, now, now - self._since)
+            observe("EffectStart", self.told(), now, now - self._since)
         target.in_flight += 1
         self._since = now
         self.phase = _STARTING
@@ -212,7 +211,7 @@ class Attempt:
             return False
         self._permit = permit
         if permit.change is not None and self._around.observe is not None:
-            self._around.observe("BreakerStateChanged", self.told, now, permit.change)
+            self._around.observe("BreakerStateChanged", self.told(), now, permit.change)
         return True
 
     def _start_raised(self, problem: BaseException) -> None:
@@ -235,9 +234,10 @@ class Attempt:
             outcome: Outcome = answer
             if type(answer) is Success:
                 value = answer.value
+                interpret = around.interpret
                 if around.observe is not None:
-                    self.told.raw = value
-                outcome = around.interpret(self.effect, value)
+                    self.told().raw = value
+                outcome = interpret(self.effect, value)
             if type(outcome) is not Success:
                 _check(self.effect, outcome)
         except BaseException as problem:
@@ -287,7 +287,7 @@ class Attempt:
             now = around.clock()
             change = breaker.record(self._permit, result, now)
             if change is not None and around.observe is not None:
-                around.observe("BreakerStateChanged", self.told, now, change)
+                around.observe("BreakerStateChanged", self.told(), now, change)
 
     def _let_go(self) -> None:
         self._target.in_flight -= 1

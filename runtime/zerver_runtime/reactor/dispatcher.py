@@ -108,10 +108,11 @@ class Dispatcher:
         scope: of the request. deadline: of the request, in seconds of the clock; None for a detached effect.
         tag: kept on the ticket, unread: for `settled` and for observers.
         """
-        around = self._around
-        ticket = Ticket(around, effect, self._policy_for(effect), scope, deadline, settled, tag)
+        around, policy_for = self._around, self._policy_for
+        clock = around.clock
+        ticket = Ticket(around, effect, policy_for(effect), scope, deadline, settled, tag)
         around.started += 1
-        ticket.enter(around.clock())
+        ticket.enter(clock())
         if around.work or around.waiting_for_idle:
             around.run()
         return ticket

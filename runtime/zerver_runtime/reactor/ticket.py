@@ -52,7 +52,6 @@ class Ticket(Attempt):
         self._wait: Handle | None = None  # set while waiting to retry
         self._outcome: Outcome | None = None  # set while settling
 
-    @property
     def told(self) -> Ticket:
         return self
 
@@ -99,16 +98,17 @@ class Ticket(Attempt):
             self._settle(outcome)
 
     def _settle(self, outcome: Outcome) -> None:
-        around = self._around
+        around, settled = self._around, self._settled
+        observe, clock = around.observe, around.clock
         self.stage = "over"
         around.settled += 1
-        if around.observe is not None:
+        if observe is not None:
             try:
-                around.observe("ReactorEffectCompleted", self, around.clock(), outcome)
+                observe("ReactorEffectCompleted", self, clock(), outcome)
             except BaseException as problem:  # it must not, but it looks at what is somebody else's
                 around.report(problem)
         try:
-            self._settled(self, outcome)
+            settled(self, outcome)
         except BaseException as problem:  # the caller's own bug; see Surroundings.guarded
             around.report(problem)
 
@@ -157,7 +157,6 @@ class _Again(Attempt):
         self._cancel = None
         self._ticket = ticket
 
-    @property
     def told(self) -> Ticket:
         return self._ticket
 

@@ -188,7 +188,8 @@ class _Attempt:
             assert isinstance(answer, Fault)
             self._done(unavailable(self._effect, answer.what, retryable=answer.retryable))
         else:
-            self._done(Success(answer))
+            done = self._done
+            done(Success(answer))
 
     def broken(self, early: bool) -> None:
         self._connection = None
