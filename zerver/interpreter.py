@@ -113,16 +113,20 @@ def advance(run: Execution, event: Input) -> list[Action]:
 
 def run_step(work: RunStep) -> StepReturned | StepAwaits | StepRaised:
     """Run a step that was offloaded, on whatever thread this is called; the result is the next input."""
-    coroutine = work.coroutine
+    result = _call(work.step, work.view, work.coroutine, work.value)
+    return result if isinstance(result, (StepAwaits, StepRaised)) else StepReturned(result)
+
+
+def _call(step: CompiledStep, view: _View, coroutine: _Coroutine, value: Any) -> Any:
+    """Run a step, or go on with it. What it returned, or StepAwaits, or StepRaised."""
     if coroutine is None:
         try:
-            coroutine = result = work.step.fn(work.view)
-        except BaseException as problem:
+            coroutine = result = step.fn(view)
+        except BaseException as problem:  # a step may raise anything, and none of it may end the engine
             return StepRaised(problem)
         if type(result) is not CoroutineType:
-            return StepReturned(result)
-    result = _resume(coroutine, work.value)
-    return result if isinstance(result, (StepAwaits, StepRaised)) else StepReturned(result)
+            return result
+    return _resume(coroutine, value)
 
 
 def _resume(coroutine: CoroutineType[Any, Any, Any], value: Any) -> Any:
@@ -157,52 +161,56 @@ def _run(run: Execution, following: _Next | None, actions: _Actions) -> None:
         return
     if now - run.started_ns > QUICK_NS:
         run.tell((now,))
-    view: _View | None
-    coroutine: _Coroutine
     while following is not None:
-        if type(following) is tuple:
-            plain = False
-            step, view, coroutine, value = following
-            if view is None:
+        if type(following) is not tuple:
+            for step in steps[run.position :]:
                 view = CtxView(run, step, now)
+                if offload and step in offload:
+                    _elsewhere(run, RunStep(step, view, None, None), now, actions)
+                    return
+                began = now
+                try:  # as _call() does it
+                    result = step.fn(view)
+                except BaseException as problem:
+                    result = StepRaised(problem)
+                kind = type(result)
+                if kind is CoroutineType:
+                    result = _resume(result, None)
+                    kind = type(result)
+                now = clock()
+                if now - began > quick or now >= deadline_ns:
+                    break
+                # As most steps come to their end: in two short ways, and without an event.
+                if kind is Continue:
+                    run.position += 1
+                elif kind is Done and type(response := result.response) is Response:
+                    run.phase, run.response, run.answered_ns = ENDED, response, now
+                    actions.append(Respond(response))
+                    return
+                else:
+                    break
             else:
-                view._at_ns = now
-        else:
-            plain = True
-            try:
-                step = steps[run.position]
-            except IndexError:
                 run.tell((now,))
                 _bug(run, endless(run), None, actions)
                 return
-            view, coroutine, value = CtxView(run, step, now), None, None
-        if offload and step in offload:
-            run.tell((run.position, step, now))
-            run.phase, run.offloaded = OFFLOADED, RunStep(step, view, coroutine, value)
-            actions.append(run.offloaded)
-            return
-        if coroutine is None:
-            try:
-                result = step.fn(view)
-            except BaseException as problem:  # a step may raise anything, and none of it may end the engine
-                result = StepRaised(problem)
-            if type(result) is CoroutineType:
-                result = _resume(result, None)
         else:
-            result = _resume(coroutine, value)
-        began, now = now, clock()
-        took = now - began
-        if plain and took <= quick and now < deadline_ns:  # as most: two short ways, and no event
-            if type(result) is Continue:
-                run.position += 1
-                continue
-            if type(result) is Done and type(response := result.response) is Response:
-                run.phase, run.response, run.answered_ns = ENDED, response, now
-                actions.append(Respond(response))
+            step, its_view, coroutine, value = following
+            view = CtxView(run, step, now) if its_view is None else its_view
+            view._at_ns = now
+            if offload and step in offload:
+                _elsewhere(run, RunStep(step, view, coroutine, value), now, actions)
                 return
-        if took > budget:
-            actions.append(StepOverran(step, took))
+            result = _call(step, view, coroutine, value)
+            began, now = now, clock()
+        if now - began > budget:
+            actions.append(StepOverran(step, now - began))
         following = _take(run, step, view, result, began, now, actions)
+
+
+def _elsewhere(run: Execution, work: RunStep, now: int, actions: _Actions) -> None:
+    run.tell((run.position, work.step, now))
+    run.phase, run.offloaded = OFFLOADED, work
+    actions.append(work)
 
 
 def _take(
