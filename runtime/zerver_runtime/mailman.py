@@ -36,6 +36,10 @@ _SERIAL = 40
 _LONGEST_HOLD = 1.0
 """Seconds for which a sender stays muted at most: two actors that each wait for the other would do so for ever."""
 
+_MOST_WAITING = 64 * 1024 * 1024
+"""Bytes that may wait here for one sibling to read, before each further message is refused: large ones are too much
+long before they are too many."""
+
 _LINK_PATIENCE = 2.0
 """Seconds for which messages to an incarnation that nobody has told us of are kept; its link may be on its way."""
 
@@ -280,6 +284,9 @@ class Mailman:
             raise Overloaded(f"actor {show(target)}", behaviour, WINDOW)
         if peer.under_way >= 2 * WINDOW:
             raise MailboxFull(f"actor {show(target)}", behaviour, WINDOW)
+        if peer.link is not None and peer.link.waiting >= _MOST_WAITING:
+            where = f"actor {show(target)} (with {peer.link.waiting >> 20} MiB on the way to its process)"
+            raise MailboxFull(where, behaviour, peer.under_way)
         self.mute(peer, sender)
 
     def mute(self, peer: Peer, sender: Cell) -> None:

@@ -419,15 +419,16 @@ class NodeState:
     def _settle_listeners(self, actions: list[Action]) -> None:
         ready = [v for v in self.views.values() if v.state in ("ready", "leaving") and v.kind == "performance"]
         old = [view for view in ready if view.key not in self._incoming]
+        # One that does not yield cannot be told to leave its listener, and does not accept from it either.
+        awake = [view for view in old if not view.dumped]
         wanted: set[tuple[int, Key]] = set()
         for listener in sorted(self._listeners):
             owners = old if self._shared else [view for view in old if view.slot == listener]
-            if owners:
-                wanted.update((listener, view.key) for view in owners)
-            elif old:
-                here = [view for view in old if (listener, view.key) in self._serving]
-                busy = {view.key: sum(who == view.key for _, who in wanted) for view in old}
-                adopter = here[0] if here else min(old, key=lambda view: (busy[view.key], view.load, view.key))
+            wanted.update((listener, view.key) for view in owners)
+            if awake and all(view.dumped for view in owners):
+                here = [view for view in awake if (listener, view.key) in self._serving]
+                busy = {view.key: sum(who == view.key for _, who in wanted) for view in awake}
+                adopter = here[0] if here else min(awake, key=lambda view: (busy[view.key], view.load, view.key))
                 wanted.add((listener, adopter.key))
         actions += [Send(who, control.Serve(listener)) for listener, who in sorted(wanted - self._serving)]
         actions += [
@@ -441,10 +442,12 @@ class NodeState:
         return [view for view in self.views.values() if view.linked]
 
     def _takers(self) -> list[SchedulerView]:
-        """Those that take actors: ready, and not about to take over before the reload is complete."""
+        """Those that take actors: ready, and not about to take over before the reload is complete. One that does not
+        yield takes them only where all are like that."""
         if self._stop_by is not None:
             return []
-        return [view for view in self._linked() if view.ready and view.key not in self._incoming]
+        ready = [view for view in self._linked() if view.ready and view.key not in self._incoming]
+        return [view for view in ready if not view.dumped] or ready
 
     def statistics(self) -> Iterator[dict[str, object]]:
         """One row for each process: what its SchedulerView holds, and the restarts of its slot."""

@@ -699,6 +699,36 @@ def test_a_muted_sender_is_let_go_when_nothing_moves_and_refused_at_the_double(n
     assert peer.under_way == 2 * WINDOW
 
 
+class Lavish(Actor):
+    """Sends all of it in one go, so that muting it comes too late."""
+
+    def __init__(self, target: Log) -> None:
+        self.target = target
+
+    @behaviour
+    def send(self, times: int, size: int) -> tuple[int, str]:
+        for sent in range(times):
+            try:
+                self.target.add("x" * size)
+            except MailboxFull as error:
+                return sent, str(error)
+        return times, ""
+
+
+def test_what_waits_for_a_process_that_does_not_read_is_bounded_in_bytes(
+    net: Net, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("zerver_runtime.mailman._MOST_WAITING", 2 * 1024 * 1024)
+    log, _ = net.remote(Log)
+    reply = net.here.spawn(Lavish, log).send(1000, 100_000)
+    net.here.settle()
+    sent, why = reply.result()
+    assert 15 < sent < 30
+    assert "with 2 MiB on the way to its process) is full" in why
+    net.settle()
+    assert net.ask(log.add("and then")) == sent + 1
+
+
 # --- Names
 
 

@@ -214,7 +214,7 @@ def test_a_scheduler_without_heartbeat_is_reported_once_and_later_replaced() -> 
     drive.now += 4
     drive.beat(A1)
     late = drive.after(1.5)
-    assert without_logs(late) == [DumpStack(B1)]
+    assert without_logs(late) == [DumpStack(B1), Send(A1, control.Serve(1))]
     assert ") has not yielded for 5.5 s" in logs(late)
     assert "performance scheduler " in logs(late)
     drive.beat(A1)
@@ -230,6 +230,20 @@ def test_a_scheduler_that_yields_again_is_left_alone() -> None:
     assert "yields again" in logs(drive.say(A1, control.Beat(3)))
     assert drive.after(4) == []
     assert drive.state.views[A1].load == 3
+
+
+def test_while_a_scheduler_does_not_yield_a_sibling_accepts_in_its_place_and_takes_the_actors() -> None:
+    drive = running(2, 0)
+    drive.now += 4
+    drive.beat(A1, load=1000)
+    drive.after(1.5)
+    drive.say(A1, control.Wanted(1, "app:Counter", b"", "performance"))
+    assert drive.state.views[A1].placed == 1
+    assert sends(drive.say(B1, control.Beat(0)), control.Yield) == [(A1, control.Yield(1))]
+    # Where all are like that, nothing changes hands.
+    drive = running(2, 0)
+    assert without_logs(drive.after(6)) == [DumpStack(A1), DumpStack(B1)]
+    assert len(sends(drive.say(A1, control.Wanted(1, "app:Counter", b"", "performance")), control.Spawn)) == 1
 
 
 def test_a_boot_or_a_drain_that_takes_too_long_is_ended() -> None:
