@@ -32,6 +32,7 @@ __all__ = [
     "PeerLost",
     "Placed",
     "Ready",
+    "Relink",
     "Replace",
     "Serve",
     "Spawn",
@@ -149,6 +150,13 @@ class Moved(_Word, frozen=True, tag="moved"):
     path: str
 
 
+class Relink(_Word, frozen=True, tag="relink"):
+    """The link to this sibling is broken, and it may live: both get a fresh one then."""
+
+    slot: int
+    incarnation: int
+
+
 class Replace(_Word, frozen=True, tag="replace"):
     """Kill this compute worker: the task that it runs for this scheduler has to end. That is no crash of its own."""
 
@@ -157,7 +165,19 @@ class Replace(_Word, frozen=True, tag="replace"):
 
 
 ToNode: TypeAlias = (
-    Ready | BootFailed | DrainFailed | Beat | Wanted | Keep | Spawned | Claim | Unclaim | Misplaced | Moved | Replace
+    Ready
+    | BootFailed
+    | DrainFailed
+    | Beat
+    | Wanted
+    | Keep
+    | Spawned
+    | Claim
+    | Unclaim
+    | Misplaced
+    | Moved
+    | Relink
+    | Replace
 )
 
 

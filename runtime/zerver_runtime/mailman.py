@@ -13,7 +13,7 @@ import msgspec
 
 from zerver_runtime.cell import Cell
 from zerver_runtime.codec import Codec, find_class
-from zerver_runtime.control import Claim, Named, ToNode, Unclaim
+from zerver_runtime.control import Claim, Named, Relink, ToNode, Unclaim
 from zerver_runtime.ids import ActorId, Place, actor_id, pack, place, show, unpack
 from zerver_runtime.inbox import Inbox
 from zerver_runtime.link import Link
@@ -84,8 +84,12 @@ class Mailman:
     # --- Links come and go
 
     def attach(self, slot: int, incarnation: int, link: Link) -> None:
-        """A fresh link to a sibling."""
+        """A fresh link to a sibling, which takes the place of one that is broken."""
         there = Place(self._here.node, slot, incarnation)
+        broken = self._peer(there)
+        if broken.link is not None:
+            self._lose(broken, "its link was broken")
+        self._lost.discard(broken.first >> _SERIAL)
         self._newest[slot] = max(incarnation, self._newest.get(slot, 0))
         for peer in list(self._peers.values()):
             # Whoever waited for a link to an older one waits in vain.
@@ -339,9 +343,10 @@ class Mailman:
         return peer
 
     def _break(self, peer: Peer, why: str) -> None:
-        if peer.link is not None:
-            peer.link.close()
-        self._lose(peer, why)
+        if self._peers.get(peer.first >> _SERIAL) is peer:
+            self._lose(peer, why)
+            # Otherwise the two would be deaf to each other for as long as they live.
+            self._say(Relink(peer.place.scheduler, peer.place.incarnation))
 
     def _lose(self, peer: Peer, why: str) -> None:
         key = peer.first >> _SERIAL

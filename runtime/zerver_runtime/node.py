@@ -189,6 +189,9 @@ class NodeState:
                 self._promised = actors
             case control.Keep(actors):
                 self._placement.keep(actors)
+            case control.Relink(slot, incarnation):
+                if any(other.key == (slot, incarnation) for other in self._linked()):
+                    actions.append(MakePair(view.key, (slot, incarnation)))
             case control.Replace(slot, incarnation):
                 worker = self.views.get((slot, incarnation))
                 if worker is not None and worker.kind == "compute":

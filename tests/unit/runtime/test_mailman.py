@@ -11,7 +11,7 @@ from actor_kit import Stage
 
 from zerver_runtime.actor import Actor, behaviour
 from zerver_runtime.codec import conversion, find_class
-from zerver_runtime.control import Claim, Named, ToNode, Unclaim
+from zerver_runtime.control import Claim, Named, Relink, ToNode, Unclaim
 from zerver_runtime.ids import ActorId, Place, actor_id, pack
 from zerver_runtime.mailbox import MailboxPolicy
 from zerver_runtime.mailman import Mailman
@@ -557,6 +557,18 @@ def test_a_frame_that_cannot_be_read_ends_the_link(net: Net) -> None:
     with pytest.raises(ActorDead, match="cannot be read"):
         reply.result()
     assert net.here.mailman.peers == []
+    # Both live, so they get a fresh one.
+    assert net.here.said == [Relink(1, 1)]
+    net.link()
+    net.there.advance(1)  # its answer to who asked by the old link reaches nobody
+    assert net.ask(log.add("again")) == 1
+    # The other side may have it before it knows that the old one is gone.
+    net.ends[1].write(encode(Kind.MESSAGES, b"\xc1 is no msgpack"))
+    net.ends[0].deliver()
+    assert len(net.there.mailman.peers) == 1
+    net.link()
+    assert net.ask(log.add("and again")) == 2
+    assert len(net.there.mailman.peers) == len(net.here.mailman.peers) == 1
 
 
 def test_messages_for_an_incarnation_whose_link_is_on_its_way_wait_for_it() -> None:

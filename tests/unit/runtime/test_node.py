@@ -206,6 +206,13 @@ def test_events_of_processes_that_are_gone_ask_for_nothing() -> None:
         assert drive(event) == []
 
 
+def test_two_that_live_and_whose_link_is_broken_get_a_fresh_pair() -> None:
+    drive = running(2, 0, compute=1)
+    assert drive.say(A1, control.Relink(1, 1)) == [MakePair(A1, B1)]
+    for gone in ((1, 7), C1):  # nobody, and one that has no such link
+        assert drive.say(A1, control.Relink(*gone)) == []
+
+
 # --- Heartbeats
 
 
