@@ -160,6 +160,24 @@ def test_cancelling_while_it_waits_to_retry_ends_the_wait() -> None:
     world.clean()
 
 
+@pytest.mark.parametrize("first", ["fails", "times out"])
+def test_cancelling_in_a_later_attempt_cancels_that_one(first: str) -> None:
+    world = World(Policy(timeout=1.0, retry=RETRY))
+    ticket = world.start("a")
+    if first == "fails":
+        world.http.runs[0].answer(BUSY)
+    else:
+        world.clock.advance(1.0)
+    world.clock.advance(0.1)
+    assert ticket.attempt == 2
+    ticket.cancel()
+    assert [run.cancelled for run in world.http.runs] == [first == "times out", 1]
+    for run in world.http.held:
+        run.answer()
+    assert world.settled == []
+    world.clean()
+
+
 def test_cancelling_what_has_settled_does_nothing() -> None:
     world = World()
     world.http.on_start = Run.answer
