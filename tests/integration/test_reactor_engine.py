@@ -291,6 +291,26 @@ async def test_deep_chains_of_continuations_neither_recurse_nor_deadlock_with_on
         assert [await one.status() for one in several] == [200] * 5
 
 
+@pytest.mark.parametrize(
+    "mode",
+    [
+        pytest.param(mode, marks=pytest.mark.xfail(reason="a Need without effects resumes within the same advance()"))
+        for mode in ("adaptive", "inline")
+    ]
+    + ["pool"],
+)
+async def test_a_chain_of_needs_without_effects_gives_the_loop_back(app: App, mode: str) -> None:
+    def again(ctx: CtxView) -> Decision:
+        return Need([], then=again)
+
+    app.get("/x", again, deadline=0.2)
+    async with running(app, reactor=steps(mode)) as rig:
+        endless = rig.get("/x")
+        assert not endless.answers, "the others had to wait for its deadline"
+        assert await rig.get("/probe").status() == 200
+        endless.cancel()
+
+
 @every_mode
 async def test_a_continuation_of_effects_that_wait_gives_its_worker_back(app: App, driver: Own, mode: str) -> None:
     """One worker, and two requests that each wait for what the other one lets go."""
