@@ -349,6 +349,7 @@ def test_an_origin_is_told_by_its_parts() -> None:
         80,
         "Host: a.b\r\nAccept: */*\r\nAccept-Encoding: gzip\r\nUser-Agent: zerver\r\n",
         "a.b",
+        10,
     )
 
 

@@ -7,6 +7,8 @@ import ssl
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
+
 from zerver_runtime.outcome import Success
 
 from ...effect import Effect
@@ -142,21 +144,18 @@ class LeanHttpEffector:
         return f"<LeanHttpEffector: {open - idle + len(self._connecting)} in flight, {open} open, {idle} idle>"
 
 
-class _Attempt:
+class _Attempt(msgspec.Struct, eq=False):
     """One attempt at an effect, until it is settled."""
 
-    __slots__ = ("_cancelled", "_connecting", "_connection", "_data", "_done", "_driver", "_effect", "_origin")
-
-    def __init__(self, driver: LeanHttpEffector, effect: Effect[Any], done: Done, origin: Origin, data: bytes) -> None:
-        self._driver = driver
-        self._effect = effect
-        self._done = done
-        self._origin = origin
-        self._data = data
-        self._cancelled = False
-        # At most one of them, and neither when it is settled.
-        self._connection: Connection | None = None
-        self._connecting: asyncio.Task[Connection] | None = None
+    _driver: LeanHttpEffector
+    _effect: Effect[Any]
+    _done: Done
+    _origin: Origin
+    _data: bytes
+    _cancelled: bool = False
+    # At most one of them, and neither when it is settled.
+    _connection: Connection | None = None
+    _connecting: asyncio.Task[Connection] | None = None
 
     def send(self, connection: Connection) -> bool:
         """False: the connection is closed."""

@@ -39,6 +39,8 @@ class Origin(msgspec.Struct, frozen=True, cache_hash=True):
     fields: str
     """The header fields that each request has, unless it brings its own."""
     authority: str
+    path_at: int
+    """Where in a URL that starts like this its path begins."""
 
 
 def fits(request: HttpRequest) -> bool:
@@ -56,7 +58,7 @@ def _origin(start: str) -> Origin:
         raise DefinitionError(f"{start!r} is not the start of an absolute http or https URL")
     tls = parts.scheme == "https"
     fields = "".join([line for _, line in _DEFAULTS]).format(authority=parts.netloc)
-    return Origin(tls, host, parts.port or (443 if tls else 80), fields, parts.netloc)
+    return Origin(tls, host, parts.port or (443 if tls else 80), fields, parts.netloc, len(start))
 
 
 def origin_of(url: str) -> Origin:
@@ -69,15 +71,14 @@ def origin_of(url: str) -> Origin:
 
 
 def encode(request: HttpRequest, origin: Origin, more: str = "") -> bytes:
-    """Head and body. ``more``: header lines beside those of the request, which has none of these names. They are of our
-    own making: nothing in them ends one too early.
+    """Head and body. ``origin``: of the request's URL. ``more``: header lines beside those of the request, which has
+    none of these names. They are of our own making: nothing in them ends one too early.
 
     :raises DefinitionError: CR, LF, NUL or a space stands where it would end something too early. Constructors refuse
         them; this holds for whatever else makes a request.
     """
     method, url, headers, body = request.method, request.url, request.headers, request.body
-    at = url.find("/", 8)
-    target = url[at:] if at > 0 else "/"
+    target = url[origin.path_at :] or "/"
     start = f"{method} {target}"
     fields = _fields(headers, origin) if headers else origin.fields
     if fields is None or start.split() != [method, target] or "\0" in start:
