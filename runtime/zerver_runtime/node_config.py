@@ -35,6 +35,7 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     actors: top-level actors by name: ("module:Class", arguments, affinity).
     lent: the listeners are somebody else's, too, who goes on with them after a stop.
     no_reload: why SIGHUP brings no reload; it is logged instead.
+    check_arguments: check each argument of each send, also within a process (development).
     nice: added to the niceness of efficiency and compute processes; efficiency_cpus: what they are pinned to.
 
     ValueError: numbers of processes, a node, niceness or CPUs that cannot be, or a top-level actor that nobody could
@@ -51,6 +52,7 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     nice: int = 5
     efficiency_cpus: frozenset[int] | None = None
     no_reload: str = ""
+    check_arguments: bool = False
     lent: bool = False
     limits: NodeLimits = NodeLimits()
 

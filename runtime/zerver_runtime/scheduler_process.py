@@ -81,6 +81,7 @@ class SchedulerContext:
             time.monotonic_ns,
             self.turns.wake,
             process_class=self.kind,
+            check_arguments=self.config.check_arguments,
             report=_report,
         )
         self.mailman = Mailman(self.scheduler, self.say)

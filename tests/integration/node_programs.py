@@ -702,6 +702,21 @@ def named() -> None:
     run(NodeConfig(performance=2, efficiency=0, limits=QUICK), boot)
 
 
+def checking() -> None:
+    """What is sent within one process is checked as if it left."""
+
+    def boot(context: SchedulerContext) -> None:
+        if context.kind == "efficiency":
+            return
+        try:
+            context.scheduler.spawn(Echo).echo(lambda: None, 0)
+        except ActorError as error:
+            say(refused=str(error))
+        context.loop.call_soon(os.kill, os.getppid(), signal.SIGTERM)
+
+    run(NodeConfig(performance=1, limits=QUICK, check_arguments=True), boot)
+
+
 def begun() -> None:
     """Scheduler 0 asks 20 times of an actor elsewhere that takes its time, and has the Node reload meanwhile."""
     results = {"answered": 0, "refused": 0}

@@ -153,6 +153,13 @@ def test_a_reload_hands_on_the_names_of_each_scheduler() -> None:
         assert node.end() == 0
 
 
+def test_under_development_a_node_checks_what_stays_within_a_process() -> None:
+    with program("checking") as node:
+        refused = node.expect(lambda line: "refused" in line)["refused"]
+        assert "Echo.echo(): token is a builtins.function, which is not plain data" in refused
+        assert node.end() == 0
+
+
 def test_what_was_asked_before_a_reload_is_answered_by_the_old_process() -> None:
     with program("begun") as node:
         found = node.expect(lambda line: "answered" in line)

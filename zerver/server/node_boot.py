@@ -88,6 +88,7 @@ def serve_node(
         actors=actors,
         limits=NodeLimits(grace=config.server.grace + _LIFESPAN, boot=_BOOT),
         no_reload=no_reload,
+        check_arguments=config.observability.debug,
     )
     try:
         _preload()
