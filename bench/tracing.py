@@ -19,6 +19,7 @@ import msgspec
 from bench.harness import Figure, Figures
 from bench.interpreter import AROUND, REQUEST, START, STEPS, load, parse, show
 from zerver import App, CtxView, Decision, Done, Effect, Need, step
+from zerver.compiled_step import CompiledStep
 from zerver.config import Config
 from zerver.execution import WAITING, Execution, Surroundings
 from zerver.interpreter import advance
@@ -28,7 +29,7 @@ from zerver.server.http_protocol import accept
 from zerver.server.http_server import HttpServer
 from zerver.server.service import Host, Service
 from zerver.signals import Closed, Settled
-from zerver.step import CompiledStep, compile_step
+from zerver.step import compile_step
 from zerver.trace.reading import told
 from zerver.trace.record import Row
 from zerver.trace.recorder import TailRecorder

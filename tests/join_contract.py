@@ -12,7 +12,8 @@ from itertools import permutations, product
 from typing import Any, Literal, NamedTuple, Never, get_args
 
 from zerver import Continue, CtxView, Decision, Done, Effect, Need, Slot, need
-from zerver.step import CompiledStep, compile_step
+from zerver.compiled_step import CompiledStep
+from zerver.step import compile_step
 from zerver_runtime.reactor.join import Join, Mode, check
 
 __all__ = [

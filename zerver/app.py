@@ -17,6 +17,7 @@ import msgspec
 from zerver_runtime.actor import Actor
 from zerver_runtime.ref import check_name, class_path
 
+from .compiled_step import CompiledStep
 from .config import Config, load_config
 from .decision import Step
 from .effect import Effect
@@ -24,7 +25,7 @@ from .error import AppError, DefinitionError
 from .pipeline import Pipeline, check_pipeline
 from .routing import RouteError, Router
 from .site import AsgiApp, HostedActor, Mount, OnError, Site
-from .step import CompiledStep, compile_step
+from .step import compile_step
 
 if TYPE_CHECKING:
     from .effectors.base import Effector

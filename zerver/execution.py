@@ -13,13 +13,13 @@ import msgspec
 from zerver_runtime.outcome import Outcome
 from zerver_runtime.reactor.join import JoinState
 
+from .compiled_step import CompiledStep
 from .context import CtxView, RequestState, Sources
 from .decision import Compensation, Need
 from .error import Error
 from .request import Request
 from .response import Response
 from .signals import RunStep
-from .step import CompiledStep
 from .trace.events import Event, Trace
 
 __all__ = [

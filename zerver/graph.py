@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import msgspec
 
+from .compiled_step import CompiledStep
 from .pipeline import Pipeline
-from .step import CompiledStep, check_source, compile_step
+from .step import check_source, compile_step
 
 __all__ = ["GraphStep", "PipelineGraph", "graph_of"]
 

@@ -26,6 +26,7 @@ from zerver_runtime.outcome import Failure, Outcome, Success
 from zerver_runtime.reactor.join import PENDING, Verdict
 
 from .client_input import BadInput
+from .compiled_step import CompiledStep
 from .context import CtxView
 from .decision import Continue, Done, Fail, Need
 from .error import Error, ErrorKind
@@ -54,7 +55,7 @@ from .signals import (
     StepReturned,
 )
 from .slot import takes_none
-from .step import CompiledStep, continuation
+from .step import continuation
 from .step_mistakes import awaited_no_need, endless, no_decision, no_response, wants_a_loop, wrong_write
 from .trace.events import QUICK_NS, EventKind
 

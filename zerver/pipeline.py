@@ -12,9 +12,10 @@ from typing import Any
 
 import msgspec
 
+from .compiled_step import CompiledStep
 from .error import DefinitionError
 from .slot import Slot
-from .step import CompiledStep, check_source, compile_step
+from .step import check_source, compile_step
 from .step_source import SourceFacts
 
 __all__ = ["Findings", "Pipeline", "check_pipeline"]

@@ -9,11 +9,11 @@ import msgspec
 
 from zerver_runtime.outcome import Outcome
 
+from .compiled_step import CompiledStep
 from .context import CtxView
 from .effect import Effect
 from .error import Error
 from .response import Response, StreamBody
-from .step import CompiledStep
 
 __all__ = [
     "Action",

@@ -19,57 +19,18 @@ from typing import Any, Never, TypeVar, overload
 import typing_extensions
 
 from . import step_source
+from .compiled_step import CompiledStep, holder, same
 from .context import CtxView
 from .decision import Step
 from .error import DefinitionError
 from .slot import Slot, unalias
 from .step_source import SourceFacts
 
-__all__ = ["CompiledStep", "check_source", "compile_step", "continuation", "step"]
+__all__ = ["check_source", "compile_step", "continuation", "step"]
 
 F = TypeVar("F", bound=Step)
 
 _ATTRIBUTE = "__zerver_step__"
-
-
-class CompiledStep:
-    """A step, ready to run: the function and what it declares. Two of one function are equal."""
-
-    __slots__ = ("context", "fn", "name", "reads", "then", "where", "writes")
-
-    def __init__(
-        self,
-        fn: Callable[[CtxView[Any, Any]], Any],
-        name: str,
-        where: str,
-        context: str,
-        reads: frozenset[type[Slot[Any]]],
-        writes: frozenset[type[Slot[Any]]],
-        then: tuple[Step, ...] | None = None,
-    ) -> None:
-        self.fn = fn
-        self.name = name
-        self.where = where
-        """``file:line`` of the definition."""
-        self.context = context
-        """What it calls its parameter."""
-        self.reads = reads
-        self.writes = writes
-        self.then = then
-        """Continuations declared by ``@step(then=...)``; ``None`` when the source is to tell."""
-
-    def of(self, fn: Callable[[CtxView[Any, Any]], Any]) -> CompiledStep:
-        """The same for another function of the same definition."""
-        return CompiledStep(fn, self.name, self.where, self.context, self.reads, self.writes, self.then)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, CompiledStep) and _same(self.fn, other.fn)
-
-    def __hash__(self) -> int:
-        return id(_holder(self.fn))
-
-    def __repr__(self) -> str:
-        return f"<step {self.name} at {self.where}>"
 
 
 @overload
@@ -168,25 +129,17 @@ def check_source(compiled: CompiledStep) -> SourceFacts | None:
     return facts
 
 
-def _holder(fn: Any) -> Any:
-    return getattr(fn, "__func__", fn)  # a bound method is a new object at each access; its function is not
-
-
-def _same(one: Any, other: Any) -> bool:
-    return one is other or (isinstance(one, types.MethodType) and bool(one == other))
-
-
 def _known(fn: Any) -> CompiledStep | None:
-    known = getattr(_holder(fn), "__dict__", {}).get(_ATTRIBUTE)
+    known = getattr(holder(fn), "__dict__", {}).get(_ATTRIBUTE)
     # functools.wraps copies __dict__ to the wrapper: what is found there may be about the function inside.
-    if not isinstance(known, CompiledStep) or _holder(known.fn) is not _holder(fn) or type(known.fn) is not type(fn):
+    if not isinstance(known, CompiledStep) or holder(known.fn) is not holder(fn) or type(known.fn) is not type(fn):
         return None
-    return known if _same(known.fn, fn) else known.of(fn)
+    return known if same(known.fn, fn) else known.of(fn)
 
 
 def _keep(fn: Any, compiled: CompiledStep) -> None:
-    if hasattr(_holder(fn), "__dict__"):
-        setattr(_holder(fn), _ATTRIBUTE, compiled)
+    if hasattr(holder(fn), "__dict__"):
+        setattr(holder(fn), _ATTRIBUTE, compiled)
 
 
 def _compile(fn: Any, defining: Mapping[str, Any]) -> CompiledStep:

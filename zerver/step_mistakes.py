@@ -6,9 +6,9 @@ import re
 from types import CoroutineType
 from typing import Any
 
+from .compiled_step import CompiledStep
 from .decision import Need
 from .execution import Execution
-from .step import CompiledStep
 
 __all__ = ["awaited_no_need", "endless", "no_decision", "no_response", "wants_a_loop", "wrong_write"]
 

@@ -17,6 +17,7 @@ import msgspec
 from interpreter_driver import FakeSources, render
 
 from zerver import Continue, CtxView, Decision, Done, Need, need
+from zerver.compiled_step import CompiledStep
 from zerver.effect import Effect
 from zerver.engine.live import Exchange
 from zerver.engine.reactor import ReactorEngine
@@ -27,7 +28,7 @@ from zerver.faults import Faults
 from zerver.pipeline import Pipeline
 from zerver.request import Request
 from zerver.response import Response
-from zerver.step import CompiledStep, compile_step
+from zerver.step import compile_step
 from zerver_runtime.outcome import Failure, Outcome, Success
 from zerver_runtime.reactor.budget import RetryBudget
 from zerver_runtime.reactor.bulkhead import BulkheadPolicy

@@ -16,6 +16,7 @@ from uuid import UUID
 
 from causal_trace import Event
 
+from zerver.compiled_step import CompiledStep
 from zerver.context import Sources
 from zerver.effect import Effect
 from zerver.error import Error, ErrorKind
@@ -40,7 +41,7 @@ from zerver.signals import (
     StartEffect,
 )
 from zerver.slot import Slot
-from zerver.step import CompiledStep, compile_step
+from zerver.step import compile_step
 from zerver.trace.events import EventKind
 from zerver.trace.reading import told
 from zerver_runtime.outcome import Failure, Outcome, Success

@@ -15,6 +15,7 @@ from typing import Any
 from causal_trace import Event, Recorder
 from interpreter_driver import FakeSources, render
 
+from zerver.compiled_step import CompiledStep
 from zerver.config import Config
 from zerver.effect import Effect
 from zerver.engine.reactor import Exchange, ReactorEngine
@@ -25,7 +26,7 @@ from zerver.pipeline import Pipeline
 from zerver.request import Request
 from zerver.response import Response
 from zerver.server.assembly import policies
-from zerver.step import CompiledStep, compile_step
+from zerver.step import compile_step
 from zerver.trace.observe import EffectObserver
 from zerver.trace.reading import told
 from zerver_runtime.outcome import Outcome, Success

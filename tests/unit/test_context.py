@@ -21,9 +21,10 @@ from zerver import (
     UndeclaredSlot,
 )
 from zerver.client_input import BadInput
+from zerver.compiled_step import CompiledStep
 from zerver.context import RequestState
 from zerver.slot import Slot
-from zerver.step import CompiledStep, compile_step
+from zerver.step import compile_step
 
 
 class A(Slot[int]): ...

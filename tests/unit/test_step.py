@@ -19,7 +19,8 @@ from interpreter_driver import Driver, effect, ok
 
 import zerver
 from zerver import Continue, CtxView, Decision, DefinitionError, Done, Need, Slot, step
-from zerver.step import CompiledStep, check_source, compile_step, continuation
+from zerver.compiled_step import CompiledStep
+from zerver.step import check_source, compile_step, continuation
 
 if TYPE_CHECKING:
     from elsewhere import Hidden  # type: ignore[import-not-found]  # noqa: F401

@@ -14,7 +14,8 @@ HOUSES = {"zerver": ROOT / "zerver", "zerver_runtime": ROOT / "runtime" / "zerve
 
 # Modules that take inputs and time and return actions: no I/O, clock, thread, loop or randomness of their own.
 PURE = (
-    "zerver.slot", "zerver.effect", "zerver.error", "zerver.decision", "zerver.context", "zerver.step",
+    "zerver.slot", "zerver.effect", "zerver.error", "zerver.decision", "zerver.context", "zerver.compiled_step",
+    "zerver.step",
     "zerver.step_source", "zerver.need", "zerver.request", "zerver.client_input", "zerver.codec", "zerver.execution",
     "zerver.interpreter", "zerver.step_mistakes", "zerver.signals", "zerver.pipeline", "zerver.routing",
     "zerver.path_template",

@@ -15,8 +15,8 @@ from zerver_runtime.reactor.offloading import Lane, Move, Offloading
 from zerver_runtime.reactor.task_system import Measured
 from zerver_runtime.reactor.thread_clock import ThreadClock
 
+from ..compiled_step import CompiledStep
 from ..execution import Execution
-from ..step import CompiledStep
 from ..trace.events import EventKind
 
 __all__ = ["Mode", "StepPlacement"]

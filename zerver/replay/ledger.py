@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Never
 
-from ..step import CompiledStep
+from ..compiled_step import CompiledStep
 from ..trace.notes import source_digest
 from ..trace.record import TraceRecord
 from .recorded import Recorded

@@ -6,12 +6,12 @@ import traceback
 from typing import Any
 
 from ..client_input import BadInput
+from ..compiled_step import CompiledStep
 from ..decision import Done, Fail, Need
 from ..effect import Effect
 from ..effects.sql import SqlStatement
 from ..need import Asking
 from ..signals import StepAwaits, StepRaised, StepReturned
-from ..step import CompiledStep
 from ..trace.record import EffectNote, ErrorNote, NeedNote
 
 __all__ = [

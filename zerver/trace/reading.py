@@ -9,9 +9,9 @@ from ..decision import Continue, Done
 from .events import Event, EventKind, Record
 
 if TYPE_CHECKING:
+    from ..compiled_step import CompiledStep
     from ..execution import Execution
     from ..signals import DetachEffect, StartEffect
-    from ..step import CompiledStep
 
 __all__ = ["read_events", "told"]
 

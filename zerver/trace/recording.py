@@ -16,6 +16,7 @@ from zerver_runtime.reactor.effector import Retrying
 from zerver_runtime.reactor.offloading import Move
 
 from ..codec import Undecodable
+from ..compiled_step import CompiledStep
 from ..decision import Need
 from ..effect import Effect
 from ..effect_results import interpret
@@ -27,7 +28,6 @@ from ..redaction import Redaction
 from ..request import Request
 from ..response import Response
 from ..signals import DetachEffect, StartEffect
-from ..step import CompiledStep
 from . import values
 from .notes import error_note, need_note, source_digest
 from .reading import read_events

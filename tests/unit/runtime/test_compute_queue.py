@@ -86,6 +86,11 @@ def test_of_those_that_wait_the_one_that_worked_last_goes_first() -> None:
     assert run(Submitted(5)) == [Enqueued(5, 1), Start((2, 1)), Offer((2, 1), -S)]
     assert run(Submitted(6), Ready((2, 1))) == [Enqueued(6, 2)]
     assert run(Returned(A, 4)) == [Settle(4, "returned"), Assign(A, 5, -S, 0)]
+    run(Returned(B, 3), Returned(A, 5), Returned(B, 6))
+    assert run.queue.state(A) == run.queue.state(B) == "waiting"
+    run(Submitted(7))
+    run(Submitted(8), Returned(B, 7), Returned(A, 8))
+    assert run(Submitted(9)) == [Enqueued(9, 1), Assign(A, 9, None, 0)]
 
 
 def test_lent_workers_are_all_told_and_only_when_the_offer_rises() -> None:
@@ -97,6 +102,19 @@ def test_lent_workers_are_all_told_and_only_when_the_offer_rises() -> None:
     assert run(Submitted(3)) == [Enqueued(3, 3), Offer(A, 5 - S), Offer(B, 5 - S)]
     assert run(Pulled(A)) == [Assign(A, 3, 0, 0)]
     assert run(Pulled(B)) == [Assign(B, 1, 5, 5)]
+
+
+def test_a_lent_worker_that_has_done_its_task_is_free_and_told_of_the_next() -> None:
+    run = Run(lent=True)
+    run(Joined(A), Ready(A), Submitted(1), Pulled(A))
+    assert run(Returned(A, 1)) == [Settle(1, "returned"), Nothing(A, None)]
+    assert run.queue.state(A) == "free"
+    assert run(Submitted(2)) == [Enqueued(2, 1), Offer(A, -S)]
+    assert run(Pulled(A)) == [Assign(A, 2, None, 0)]
+    assert run(Closed(), Returned(A, 2)) == [Settle(2, "returned"), Stop(A)]
+    assert run.queue.state(A) == "stopping"
+    assert run(Joined(B)) == []
+    assert run.queue.state(B) is None
 
 
 def test_a_lent_worker_that_has_a_more_urgent_offer_elsewhere_is_let_go() -> None:
@@ -115,6 +133,8 @@ def test_a_lent_worker_that_has_a_more_urgent_offer_elsewhere_is_let_go() -> Non
         ([Lost(A, "signal 11")], "crashed"),
         ([Closed(), Halted(), Lost(A, "killed")], "closed"),
         ([Closed(), Returned(A, 1)], "returned"),
+        ([Closed(), Lost(A, "signal 11")], "crashed"),
+        ([Returned(A, 7), Returned(B, 1), Lost(B, ""), Lost(A, "signal 11")], "crashed"),
         ([Returned(A, 1), Cancelled(1), Lost(A, "")], "returned"),
         ([Cancelled(1), Returned(A, 1), Lost(A, "")], "cancelled"),
         ([Cancelled(1), Cancelled(1), Tick({A: 10 * S}), Halted(), Lost(A, "")], "cancelled"),
@@ -145,6 +165,18 @@ def test_a_task_within_its_budget_is_left_alone_and_without_one_is_not_watched()
     assert run.queue.watched() == []
     (settled, *_) = run(Lost(A, ""))
     assert settled == Settle(1, "over budget", "it used 0.05 s of CPU time, and its budget is 0.05 s", 0, 50 * MS + 1)
+
+
+def test_where_the_cpu_time_is_not_known_at_first_a_budget_counts_from_when_it_is() -> None:
+    run = Run()
+    run(Submitted(1, budget=50 * MS), Submitted(2), Ready(A), Pulled(A))
+    assert run(Tick({A: 900 * MS})) == run(Tick({A: 950 * MS})) == []
+    assert run(Tick({A: 951 * MS})) == [Kill(A)]
+    run.now += 30
+    assert run(Lost(A, ""))[0].ran == 30  # type: ignore[union-attr]
+    run.now += S
+    run(Tick(), Ready(B), Pulled(B))
+    assert run(Returned(B, 2, None, 100)) == [Settle(2, "returned")]
 
 
 def test_a_task_is_looked_at_when_its_budget_may_be_used_up_within_bounds() -> None:
@@ -247,6 +279,7 @@ def test_when_workers_do_not_start_nobody_waits_for_ever_and_the_next_task_is_th
         run.now = run.queue.wake_at(run.now) or run.now
         run(Tick())
     assert ended == [Settle(n, "crashed", "compute workers do not start: no such file") for n in (1, 2)]
+    assert run.queue.queued == 0
     assert (run.queue.workers, run.queue.wake_at(run.now)) == (0, None)
     run.now += 10 * S
     run(Submitted(9), Ready((3, 1)), Lost((3, 1), ""))  # one that started: counted anew
@@ -258,10 +291,32 @@ def test_when_workers_do_not_start_nobody_waits_for_ever_and_the_next_task_is_th
     assert run(Tick(), Lost((6, 1), ""))[-1] == Settle(9, "crashed", "compute workers do not start: ")
 
 
+def test_workers_that_do_not_start_are_no_reason_to_give_up_while_another_works() -> None:
+    run = Run(size=2).working()
+    run(Submitted(2))
+    for number in range(1, 4):
+        assert run(Lost((number, 1), "no such file")) == []
+        run.now += 10 * S
+        run(Tick())
+    assert run(Returned(A, 1))[1] == Assign(A, 2, None, run.now)
+
+
+def test_those_that_died_or_were_ended_in_a_task_are_counted_as_replaced() -> None:
+    run = Run(size=2).working().working(2, B)
+    run(Cancelled(1), Lost(A, "killed"))
+    assert run.queue.replaced == 1
+    run(Lost(B, "signal 11"), Lost(B, "signal 11"))
+    assert run.queue.replaced == 2
+    run.now += 10 * S
+    run(Submitted(3), Tick(), Closed(), Lost((2, 1), ""), Lost((3, 1), ""))
+    assert (run.queue.workers, run.queue.replaced) == (0, 2)
+
+
 def test_a_lent_worker_that_is_gone_is_not_ours_to_replace() -> None:
     run = Run(size=2, lent=True)
     run(Joined(A), Ready(A), Submitted(1), Pulled(A))
     assert run(Lost(A, "it died")) == [Settle(1, "crashed", "it died")]
+    assert run.queue.replaced == 0
     run(Submitted(2))
     assert run.queue.wake_at(0) is None
     assert run(Joined(B)) == [Offer(B, -S)]
