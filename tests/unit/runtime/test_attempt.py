@@ -136,9 +136,10 @@ def test_the_deadline_holds_in_the_queue_too() -> None:
     world.clean()
 
 
-def test_the_time_in_the_queue_is_no_part_of_the_attempts_time_out() -> None:
+@pytest.mark.parametrize("deadline", [None, 20.0])
+def test_the_time_in_the_queue_is_no_part_of_the_attempts_time_out(deadline: float | None) -> None:
     world = World(Policy(timeout=1.0, bulkhead=ONE_PLACE))
-    world.start("a"), world.start("b")
+    world.start("a"), world.start("b", deadline=deadline)
     world.clock.advance(0.9)
     world.http.runs[0].answer()
     world.clock.advance(0.9)

@@ -383,6 +383,23 @@ def test_every_change_of_a_breaker_is_observed() -> None:
     ]
 
 
+def test_a_probe_that_changes_nothing_is_not_observed_as_a_change() -> None:
+    world = World(Policy(breaker=breaker(probes=2)))
+    world.start("a")
+    world.http.runs[0].answer(BUSY)
+    world.clock.advance(5)
+    world.start("b"), world.start("c")
+    assert [name for _, _, name, _, _ in world.seen("BreakerStateChanged")] == ["a", "b"]
+
+
+def test_what_an_effector_gave_is_on_the_ticket_before_it_was_interpreted() -> None:
+    world = World()
+    world.interpret = lambda effect, value: Success(value * 2)
+    ticket = world.start("a")
+    world.http.runs[0].answer(Success(7))
+    assert (ticket.raw, world.outcomes) == (7, {"a": 14})
+
+
 def test_a_cancellation_is_observed_with_what_was_going_on_and_nothing_after_it() -> None:
     world = World(Policy(timeout=1.0, retry=RETRY))
     running, retrying = world.start("running"), world.start("retrying")
@@ -405,6 +422,7 @@ def test_nobody_has_to_observe() -> None:
     world.clock.advance(1)
     world.http.on_start = lambda run: None
     world.start("b").cancel()
+    world.start("c")  # waits for the place of the one before it
     assert world.settled == [("a", 2, Success(1))]
     assert world.events == []
 
