@@ -211,8 +211,10 @@ class Inbox:
         match message.behaviour, message.args:
             case "monitor", (bytes(watcher), bytes(target)):
                 if not self._moves.moved_on(peer, unpack(target)):
+                    peer.watched.add((unpack(watcher), unpack(target)))
                     monitors.add(unpack(watcher), unpack(target))
             case "demonitor", (bytes(watcher), bytes(target)):
+                peer.watched.discard((unpack(watcher), unpack(target)))
                 monitors.remove(unpack(watcher), unpack(target))
             case "down", (bytes(watcher), bytes(target), str(kind), str(text)):
                 peer.watches.discard((unpack(watcher), unpack(target)))

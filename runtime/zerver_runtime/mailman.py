@@ -199,6 +199,7 @@ class Mailman:
         """An actor of ours is gone that an actor elsewhere watches."""
         peer = self._peers.get(watcher >> _SERIAL)
         if peer is not None:
+            peer.watched.discard((watcher, target))
             self.tell(peer, "down", pack(watcher), pack(target), reason.kind, reason.text)
 
     def named(self, name: str, id: ActorId | None, path: str) -> None:
@@ -368,6 +369,8 @@ class Mailman:
             )
         self.inbox.parked_lost(peer)
         self._release(peer)
+        for watcher, target in peer.watched:
+            scheduler.monitors.remove(watcher, target)
         for watcher, target in list(peer.watches):
             scheduler.monitors.down(watcher, target, ExitReason("lost", why))
 

@@ -109,6 +109,7 @@ class Peer:
         self.handled = 0
         self._said = 0
         self.asked = 0  # asks of the sibling's that have no answer yet
+        self.watched: set[tuple[ActorId, ActorId]] = set()  # watchers there, of actors here
         self.parked: dict[ActorId, deque[tuple[Incoming, Any]]] = {}
 
     # --- A tell of the sibling's was dealt with

@@ -638,6 +638,22 @@ def test_a_monitor_is_told_of_a_death_in_another_process_and_of_the_loss_of_one(
     assert [reason.kind for _, reason in seen] == ["normal", "lost", "lost"]
 
 
+def test_of_watchers_whose_process_is_gone_nothing_is_kept(net: Net) -> None:
+    """Else an actor that lives for long would remember those of every process that there was."""
+    log = net.here.spawn(Log)
+    ended = net.here.spawn(Log)
+    (peer,) = net.here.mailman.peers
+    for target in (log, ended):
+        net.there.spawn(Watcher).watch(net.there.scheduler.ref(Log, id_of(target)))
+    net.settle()
+    assert len(log._cell.watchers) == 1
+    ended.stop()
+    net.settle()
+    assert {target for _, target in peer.watched} == {id_of(log)}
+    net.kill()
+    assert not log._cell.watchers
+
+
 def test_the_monitor_of_an_actor_that_is_no_more_is_told_at_once(net: Net) -> None:
     gone = net.here.scheduler.ref(Log, ActorId(actor_id(0, 1, 1, 12345)))
     watcher = net.here.spawn(Watcher)
