@@ -19,10 +19,10 @@ import orjson
 
 from zerver import App
 from zerver.config import load
+from zerver.match import Match
 from zerver.pipeline import Pipeline
 from zerver.request import Request
 from zerver.response import Response
-from zerver.routing import Match
 from zerver.server.service import Service
 from zerver_runtime.reactor.loop import new_loop
 

@@ -13,12 +13,12 @@ import orjson
 
 from bench.harness import Benchmark, Side
 from zerver import Continue, CtxView, Decision, Done, Slot, step
-from zerver.execution import Surroundings
 from zerver.interpreter import Execution, advance
 from zerver.problem import problem_response
 from zerver.request import Request
 from zerver.signals import Start
 from zerver.step import compile_step
+from zerver.surroundings import Surroundings
 
 __all__ = ["AROUND", "BENCHMARK", "REQUEST", "START", "STEPS", "load", "parse", "show"]
 

@@ -21,7 +21,7 @@ from bench.interpreter import AROUND, REQUEST, START, STEPS, load, parse, show
 from zerver import App, CtxView, Decision, Done, Effect, Need, step
 from zerver.compiled_step import CompiledStep
 from zerver.config import Config
-from zerver.execution import WAITING, Execution, Surroundings
+from zerver.execution import WAITING, Execution
 from zerver.interpreter import advance
 from zerver.redaction import Redaction
 from zerver.server.client_address import ClientAddress
@@ -30,6 +30,7 @@ from zerver.server.http_server import HttpServer
 from zerver.server.service import Host, Service
 from zerver.signals import Closed, Settled
 from zerver.step import compile_step
+from zerver.surroundings import Surroundings
 from zerver.trace.reading import told
 from zerver.trace.record import Row
 from zerver.trace.recorder import TailRecorder

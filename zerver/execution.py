@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import enum
-import sys
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Mapping
 from types import CoroutineType
-from typing import Any, Protocol
-
-import msgspec
+from typing import Any
 
 from zerver_runtime.outcome import Outcome
 from zerver_runtime.reactor.join import JoinState
 
 from .compiled_step import CompiledStep
-from .context import CtxView, RequestState, Sources
+from .context import CtxView, RequestState
 from .decision import Compensation, Need
 from .error import Error
 from .request import Request
 from .response import Response
 from .signals import RunStep
-from .trace.events import Event, Trace
+from .surroundings import Surroundings
+from .trace.events import Event
 
 __all__ = [
     "CLOSED",
@@ -31,32 +29,7 @@ __all__ = [
     "Execution",
     "PendingNeed",
     "Phase",
-    "Render",
-    "Surroundings",
 ]
-
-
-class Render(Protocol):
-    """Makes the response of an error. ``exception`` is the bug behind it, if there was one."""
-
-    def __call__(self, error: Error, request: Request, exception: BaseException | None, /) -> Response: ...
-
-
-class Surroundings(msgspec.Struct, frozen=True):
-    """What an interpreter is handed, the same for all requests of an engine."""
-
-    clock: Callable[[], int]
-    """Nanoseconds of a monotonic clock."""
-    sources: Sources
-    render: Render
-    trace: Trace | None = None
-    offload: Container[CompiledStep] | None = None
-    """The steps that are to run elsewhere (see :class:`~zerver.signals.RunStep`); it may change at any time."""
-    step_budget_ns: int = sys.maxsize
-    """A step that runs in place for longer is reported (see :class:`~zerver.signals.StepOverran`)."""
-    count: Callable[[str, int, int], object] | None = None
-    """Told of each request that is over, for metrics: its route, its status (0: no answer), and nanoseconds. On the hot
-    path, on any thread: cheap, and must not raise."""
 
 
 class Phase(enum.Enum):

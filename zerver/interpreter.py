@@ -30,7 +30,7 @@ from .compiled_step import CompiledStep
 from .context import CtxView
 from .decision import Continue, Done, Fail, Need
 from .error import Error, ErrorKind
-from .execution import CLOSED, ENDED, NEW, OFFLOADED, WAITING, Execution, PendingNeed, Phase, Surroundings
+from .execution import CLOSED, ENDED, NEW, OFFLOADED, WAITING, Execution, PendingNeed, Phase
 from .need import Asking
 from .response import Response, StreamBody
 from .signals import (
@@ -59,7 +59,7 @@ from .step import continuation
 from .step_mistakes import awaited_no_need, endless, no_decision, no_response, wants_a_loop, wrong_write
 from .trace.events import QUICK_NS, EventKind
 
-__all__ = ["Execution", "Phase", "Surroundings", "advance", "run_step"]
+__all__ = ["Execution", "Phase", "advance", "run_step"]
 
 _Actions: TypeAlias = list[Action]
 _View: TypeAlias = CtxView[Any, Any]

@@ -36,31 +36,16 @@ from collections.abc import Callable, Sequence
 from operator import itemgetter
 from typing import Any, Generic, TypeVar
 
-import msgspec
+from .match import Match, MethodMismatch
+from .path_template import Kind, Template, TemplateError, parse_template
 
-from zerver.path_template import Kind, Template, TemplateError, parse_template
-
-__all__ = ["Match", "MethodMismatch", "RouteError", "Router"]
+__all__ = ["RouteError", "Router"]
 
 T = TypeVar("T")
 
 
 class RouteError(ValueError):
     """A route that cannot be added. The message names the route and what to do."""
-
-
-class Match(msgspec.Struct, Generic[T], frozen=True):
-    """The route that answers. ``params`` is the request's own dict, in the order of the template."""
-
-    endpoint: T
-    params: dict[str, Any]
-    template: str
-
-
-class MethodMismatch(msgspec.Struct, frozen=True):
-    """The path is known, the method is not: 405, or the answer to OPTIONS. ``allowed`` is for ``Allow``."""
-
-    allowed: tuple[str, ...]
 
 
 class Router(Generic[T]):

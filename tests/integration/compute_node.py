@@ -144,6 +144,18 @@ def reloading() -> None:
     run(NodeConfig(performance=1, efficiency=0, compute=1, limits=QUICK), boot)
 
 
+def starting_others(path: str) -> None:
+    """A task that has started processes of its own is cancelled."""
+
+    def boot(context: SchedulerContext) -> None:
+        client = Client(context)
+        cancel = client("fork_and_wait", path)
+        until(context, lambda: runs(path), cancel)
+        client.done(1, client.say)
+
+    run(NodeConfig(performance=1, efficiency=0, compute=1, limits=QUICK), boot)
+
+
 def stopping(path: str) -> None:
     def boot(context: SchedulerContext) -> None:
         client = Client(context)

@@ -12,10 +12,10 @@ from zerver import App
 from zerver.config import load
 from zerver.effect import Effect
 from zerver.execution import Execution
+from zerver.match import Match
 from zerver.redaction import Redaction
 from zerver.request import Request
 from zerver.response import Response
-from zerver.routing import Match
 from zerver.server.service import Service
 from zerver.trace.record import TraceRecord, decode, encode
 from zerver.trace.recording import Recording

@@ -19,9 +19,9 @@ from zerver import App
 from zerver.config import Config, load
 from zerver.engine.live import Exchange
 from zerver.execution import Execution
+from zerver.match import Match
 from zerver.request import Request
 from zerver.response import Response
-from zerver.routing import Match
 from zerver.server.service import Service
 from zerver.trace.events import EventKind, Record
 from zerver.trace.reading import told

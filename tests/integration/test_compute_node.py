@@ -75,6 +75,15 @@ def test_a_worker_whose_scheduler_died_is_there_for_the_others(tmp_path: Path) -
         stop(node)
 
 
+def test_a_worker_that_is_replaced_takes_what_its_task_has_started_with_it(tmp_path: Path) -> None:
+    path = tmp_path / "pid"
+    with started("starting_others", path) as node:
+        assert node.expect(of_slot(0))["problems"] == ["ComputeCancelled"]
+        child = int(path.read_text())
+        wait_until(lambda: child not in session(node.pid), what="what the task has started ends")
+        stop(node)
+
+
 def test_a_reload_lets_the_old_schedulers_finish_on_the_old_workers_and_gives_the_new_ones_new_ones() -> None:
     with started("reloading") as node:
         first = node.expect(lambda line: line.get("incarnation") == 1 and not line.get("drained"))

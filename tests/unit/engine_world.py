@@ -23,12 +23,13 @@ from zerver.engine.live import Exchange
 from zerver.engine.reactor import ReactorEngine
 from zerver.engine.step_placement import Mode, StepPlacement
 from zerver.error import Error, ErrorKind
-from zerver.execution import Phase, Surroundings
+from zerver.execution import Phase
 from zerver.faults import Faults
 from zerver.pipeline import Pipeline
 from zerver.request import Request
 from zerver.response import Response
 from zerver.step import compile_step
+from zerver.surroundings import Surroundings
 from zerver_runtime.outcome import Failure, Outcome, Success
 from zerver_runtime.reactor.budget import RetryBudget
 from zerver_runtime.reactor.bulkhead import BulkheadPolicy

@@ -20,7 +20,7 @@ from zerver.compiled_step import CompiledStep
 from zerver.context import Sources
 from zerver.effect import Effect
 from zerver.error import Error, ErrorKind
-from zerver.execution import Execution, Phase, Surroundings
+from zerver.execution import Execution, Phase
 from zerver.interpreter import advance, run_step
 from zerver.need import need
 from zerver.request import Request
@@ -42,6 +42,7 @@ from zerver.signals import (
 )
 from zerver.slot import Slot
 from zerver.step import compile_step
+from zerver.surroundings import Surroundings
 from zerver.trace.events import EventKind
 from zerver.trace.reading import told
 from zerver_runtime.outcome import Failure, Outcome, Success

@@ -20,13 +20,13 @@ from zerver.config import Config
 from zerver.effect import Effect
 from zerver.engine.reactor import Exchange, ReactorEngine
 from zerver.engine.step_placement import Mode, StepPlacement
-from zerver.execution import Surroundings
 from zerver.faults import Faults
 from zerver.pipeline import Pipeline
 from zerver.request import Request
 from zerver.response import Response
 from zerver.server.assembly import policies
 from zerver.step import compile_step
+from zerver.surroundings import Surroundings
 from zerver.trace.observe import EffectObserver
 from zerver.trace.reading import told
 from zerver_runtime.outcome import Outcome, Success

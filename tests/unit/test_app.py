@@ -11,7 +11,7 @@ from typing import Any, Never
 import pytest
 
 from zerver import App, AppError, Continue, CtxView, Decision, DefinitionError, Done, Error, Request, Response, Slot
-from zerver.routing import Match, MethodMismatch
+from zerver.match import Match, MethodMismatch
 
 
 class User(Slot[str]):

@@ -12,7 +12,7 @@ import pytest
 from interpreter_driver import SECOND, Driver, FakeSources, effect, failed, indexes, ok, render
 
 from zerver import AppError, Continue, CtxView, Decision, Done, Error, ErrorKind, Fail, Need, Request, Response, Slot
-from zerver.execution import Execution, Phase, Surroundings
+from zerver.execution import Execution, Phase
 from zerver.interpreter import advance
 from zerver.need import need
 from zerver.signals import (
@@ -27,6 +27,7 @@ from zerver.signals import (
     Start,
     StartEffect,
 )
+from zerver.surroundings import Surroundings
 from zerver.trace.events import QUICK_NS
 
 

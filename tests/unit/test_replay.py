@@ -37,12 +37,12 @@ from zerver.effect_results import interpret
 from zerver.effects.http import HttpResult
 from zerver.effects.sql import SqlRows
 from zerver.execution import Execution, Phase
+from zerver.match import Match
 from zerver.problem import error_response
 from zerver.redaction import Redaction
 from zerver.replay import Replay, ReplayError, replay
 from zerver.replay.answer import differs
 from zerver.response import StreamBody
-from zerver.routing import Match
 from zerver.signals import StartEffect
 from zerver.step import compile_step
 from zerver.trace.events import EventKind

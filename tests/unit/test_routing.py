@@ -18,8 +18,9 @@ from starlette.convertors import (
     register_url_convertor,
 )
 
+from zerver.match import Match, MethodMismatch
 from zerver.path_template import Mixed, TemplateError, parse_template
-from zerver.routing import Match, MethodMismatch, RouteError, Router
+from zerver.routing import RouteError, Router
 
 UUID = "6f1c1d0a-8a3b-4c59-9d0e-2b6f4a1d7c33"
 

@@ -16,7 +16,7 @@ HOUSES = {"zerver": ROOT / "zerver", "zerver_runtime": ROOT / "runtime" / "zerve
 PURE = (
     "zerver.slot", "zerver.effect", "zerver.error", "zerver.decision", "zerver.context", "zerver.compiled_step",
     "zerver.step",
-    "zerver.step_source", "zerver.need", "zerver.request", "zerver.client_input", "zerver.codec", "zerver.execution",
+    "zerver.step_source", "zerver.match", "zerver.surroundings", "zerver.need", "zerver.request", "zerver.client_input", "zerver.codec", "zerver.execution",
     "zerver.interpreter", "zerver.step_mistakes", "zerver.signals", "zerver.pipeline", "zerver.routing",
     "zerver.path_template",
     "zerver.effectors.http_client.request", "zerver.effectors.http_client.response",

@@ -18,7 +18,7 @@ from zerver_runtime.reactor.dispatcher import Dispatcher, Scope, Ticket
 from zerver_runtime.reactor.threads import Job, ThreadPool
 
 from ..error import Error, ErrorKind
-from ..execution import Execution, Phase, Surroundings
+from ..execution import Execution, Phase
 from ..interpreter import advance
 from ..pipeline import Pipeline
 from ..request import Request
@@ -37,6 +37,7 @@ from ..signals import (
     Start,
     StartEffect,
 )
+from ..surroundings import Surroundings
 from ..trace.events import EventKind
 from .live import Answered, Live, discard, report
 

@@ -27,7 +27,7 @@ from zerver_runtime.reactor.threads import ThreadPool
 
 from ..effectors.base import hand_over
 from ..error import Error, ErrorKind
-from ..execution import ENDED, NEW, OFFLOADED, WAITING, Execution, Phase, Surroundings
+from ..execution import ENDED, NEW, OFFLOADED, WAITING, Execution, Phase
 from ..interpreter import advance, run_step
 from ..pipeline import Pipeline
 from ..request import Request
@@ -50,6 +50,7 @@ from ..signals import (
     StartEffect,
     StepOverran,
 )
+from ..surroundings import Surroundings
 from ..trace.events import EventKind
 from .live import Answered, Live, discard, report
 from .step_placement import StepPlacement

@@ -15,16 +15,17 @@ from zerver_runtime.outcome import Failure, Outcome, Success
 from ..context import CtxView
 from ..decision import Need
 from ..error import Error, ErrorKind
-from ..execution import OFFLOADED, WAITING, Execution, PendingNeed, Surroundings
+from ..execution import OFFLOADED, WAITING, Execution, PendingNeed
 from ..interpreter import advance, run_step
+from ..match import Match
 from ..pipeline import Pipeline
 from ..problem import error_response
 from ..redaction import Redaction
 from ..request import Request
 from ..response import Response
-from ..routing import Match
 from ..signals import Action, Cancelled, DeadlinePassed, Input, Refused, RunStep, Settled, Start, StepAwaits, StepRaised
 from ..site import Site
+from ..surroundings import Surroundings
 from ..trace.notes import error_note, need_note
 from ..trace.record import NeedNote, TraceRecord
 from .answer import differs

@@ -11,11 +11,11 @@ from typing import Any
 from ..config import Config
 from ..effect import Effect
 from ..error import AppError, Error, ErrorKind
+from ..match import Match
 from ..metrics.request_meter import label
 from ..pipeline import Pipeline
 from ..request import Request
 from ..response import Response
-from ..routing import Match
 from ..site import AsgiApp, Mount, Site
 from ..trace.events import Trace
 from .access_log import AccessLog, AnswerLog

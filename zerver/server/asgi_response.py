@@ -15,9 +15,9 @@ from zerver_runtime.reactor.threads import ThreadPool
 
 from ..effectors.base import hand_over
 from ..error import AppError, Error, ErrorKind
-from ..execution import Render
 from ..request import Request
 from ..response import FileBody, Response, StreamBody
+from ..surroundings import Render
 
 __all__ = ["send_response"]
 

@@ -18,11 +18,11 @@ from zerver_runtime.reactor.effector import Handle
 
 from ..engine.live import Exchange
 from ..error import Error, ErrorKind
+from ..match import Match
 from ..metrics.request_meter import label
 from ..pipeline import Pipeline
 from ..request import Request
 from ..response import Response
-from ..routing import Match
 from ..wire import Body, Closing, Connection, End, Event, Head, Refused
 from .asgi_connection import AsgiConnection
 from .asgi_response import send_response

@@ -38,13 +38,13 @@ from ..engine.live import Engine
 from ..engine.reactor import ReactorEngine
 from ..engine.step_placement import StepPlacement
 from ..error import EffectFailed, Error, ErrorKind
-from ..execution import Surroundings
 from ..faults import Faults
 from ..metrics.meters import Meters
 from ..problem import error_response
 from ..request import Request
 from ..response import Response
 from ..site import Site
+from ..surroundings import Surroundings
 from ..trace.events import Trace
 from ..trace.observe import EffectObserver
 from ..trace.propagation import Propagation

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from ..error import Error, ErrorKind
-from ..execution import Render
+from ..match import MethodMismatch
 from ..request import Request
 from ..response import Response
-from ..routing import MethodMismatch
+from ..surroundings import Render
 
 __all__ = ["answer_without_route"]
 

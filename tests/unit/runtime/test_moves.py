@@ -420,6 +420,22 @@ def test_it_moves_between_two_messages_only() -> None:
     assert home(net, net.two) == 2
 
 
+@pytest.mark.parametrize("come_out", [False, True], ids=["still-queued", "come-out"])
+def test_one_that_stays_after_all_is_queued_once(come_out: bool) -> None:
+    process = Net(journal=Journal).one
+    journal = process.spawn(Journal)
+    process.settle()
+    added = journal.add(1)
+    cell = journal._cell
+    assert cell.freeze()
+    if come_out:
+        process.settle()
+    cell.thaw()
+    assert process.scheduler.statistics().queued == 1
+    process.settle()
+    assert added.result() == 1
+
+
 def test_it_does_not_move_while_a_behaviour_is_to_go_on() -> None:
     net = Net(journal=Journal)
     slow = net.one.scheduler.whereis("journal").slow(1)
