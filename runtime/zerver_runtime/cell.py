@@ -4,7 +4,8 @@
 
     idle: no messages. queued: in the run queue. running: its messages are run, in a batch. waiting: an async behaviour
     awaits something; messages stay where they are. muted: it may not run, for a mailbox that it sends to is filling.
-    frozen: it may be about to move to another process; messages stay where they are.
+    frozen: it may be about to move to another process; messages stay where they are. freezing: the same, and it has
+    not come out of the run queue yet.
 
 A cell enters the run queue only when it leaves idle (its mailbox was empty and is not), when what it awaited is there,
 or when it is unmuted. Since it leaves `queued` before it runs, it is never in the queue twice, nor run twice at once.
@@ -39,8 +40,8 @@ __all__ = ["BATCH", "QUEUED", "Cell", "no_room"]
 BATCH = 100
 """Messages that an actor runs before it yields."""
 
-_IDLE, QUEUED, _RUNNING, _WAITING, _MUTED, _FROZEN, _DEAD = range(7)
-_STATES = ("idle", "queued", "running", "waiting", "muted", "frozen", "dead")
+_IDLE, QUEUED, _RUNNING, _WAITING, _MUTED, _FREEZING, _FROZEN, _DEAD = range(8)
+_STATES = ("idle", "queued", "running", "waiting", "muted", "freezing", "frozen", "dead")
 
 _LOOK_AT_THE_CLOCK = 15
 """Each time this many messages and one have run: a look at the clock for each would cost a tenth of the rate."""
@@ -174,7 +175,10 @@ class Cell(Mailbox):
     def run(self) -> int:
         """Run up to a batch of messages; returns how many. The scheduler has taken it out of the run queue."""
         if self.state != QUEUED:
-            return 0  # it died in the queue
+            # It died in the queue, or is about to move.
+            if self.state == _FREEZING:
+                self.state = _FROZEN
+            return 0
         if self.mutes:
             self.state = _MUTED
             return 0
@@ -316,13 +320,15 @@ class Cell(Mailbox):
             or (self.count and self.ring[self.head][0] is self.kind._started)
         ):
             return False
-        self.state = _FROZEN
+        self.state = _FREEZING if self.state == QUEUED else _FROZEN
         return True
 
     def thaw(self) -> None:
-        if self.state != _FROZEN:
+        if self.state == _FREEZING and self.stopping is None:
+            self.state = QUEUED  # as it still is
+        elif self.state not in (_FREEZING, _FROZEN):
             return
-        if self.stopping is not None:
+        elif self.stopping is not None:
             self.die(self.stopping)
         elif self.mutes:
             self.state = _MUTED
@@ -341,7 +347,7 @@ class Cell(Mailbox):
 
     def stop(self, reason: ExitReason) -> None:
         """Let it die after what it does now, or at once when it does nothing."""
-        if self.state in (_RUNNING, _FROZEN):
+        if self.state in (_RUNNING, _FREEZING, _FROZEN):
             self.stopping = self.stopping or reason
             self.interrupted = True
         else:
