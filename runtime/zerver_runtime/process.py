@@ -291,7 +291,10 @@ class _Node:
         # A child's pid cannot be somebody else's before it is reaped, which takes it off the list.
         for pid, who in self._pids.items():
             if who == key:
-                os.kill(pid, number)
+                if number == signal.SIGKILL and os.getpgid(pid) == pid:
+                    os.killpg(pid, number)  # with all that it has started
+                else:
+                    os.kill(pid, number)
 
     def _pair(self, one: Key, to_one: control.FromNode, other: Key, to_other: control.FromNode) -> None:
         # A process that could not be forked has no control socket.

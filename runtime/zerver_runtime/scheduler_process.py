@@ -383,7 +383,10 @@ def _die_with(node: int) -> None:
 
 
 def _run_compute(inheritance: Inheritance) -> int:
-    """A compute worker: works for the schedulers that it is lent to. Told to drain, it ends when they are gone."""
+    """A compute worker: works for the schedulers that it is lent to. Told to drain, it ends when they are gone.
+
+    It leads a process group, so that a kill reaches what its task has started."""
+    os.setpgid(0, 0)
     node = ControlSocket(inheritance.control, control.from_node)
     node.send(control.Ready())
     while not node.flush():

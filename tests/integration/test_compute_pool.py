@@ -669,10 +669,9 @@ asyncio.run(main())
 """
 
 
-@pytest.mark.parametrize("idle", [True, False])
-async def test_workers_do_not_outlive_a_parent_that_was_killed(idle: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["write_pid", "note", "fork_and_wait"])
+async def test_workers_and_what_they_started_do_not_outlive_a_parent_that_was_killed(name: str, tmp_path: Path) -> None:
     path = tmp_path / "pid"
-    name = "write_pid" if idle else "note"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     parent = await asyncio.create_subprocess_exec(sys.executable, "-c", PARENT, name, os.fspath(path), env=environment)
     try:

@@ -176,6 +176,8 @@ class ComputeWorker:
             except (OSError, ValueError):  # closed meanwhile
                 continue
             if poll.poll(_LOOK * 1000) and self._working_for is scheduler:
+                if os.getpgrp() == os.getpid():
+                    os.killpg(0, signal.SIGKILL)  # and what the task has started
                 os._exit(_ABANDONED)
 
 
