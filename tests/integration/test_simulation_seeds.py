@@ -28,6 +28,8 @@ KINDS = (
     lambda seed: simulate(seed, names=True),
     lambda seed: simulate(seed, faults=Faults(kill=0.004, stall=0.04, pause=0.03, delay=0.05)),
     move_about,
+    lambda seed: simulate(seed, names=True, reloads=0.1),
+    lambda seed: move_about(seed, reloads=0.05),
 )
 for seed in range(int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])):
     kind = seed % len(KINDS)

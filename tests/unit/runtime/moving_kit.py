@@ -57,7 +57,7 @@ def write(simulation: Simulation, asked: list[tuple[int, SimulatedProcess, list[
         reply.on_done(answers.append)
 
 
-def move_about(seed: int) -> int:
+def move_about(seed: int, reloads: float = 0.0) -> int:
     """By its name, each process sends to it in order, whatever dies and wherever it is; no ask waits for ever.
 
     How often it moved away.
@@ -67,7 +67,13 @@ def move_about(seed: int) -> int:
     simulation = Simulation(seed, schedulers=2, efficiency=1, actors=actors, faults=Faults(kill=0.004, stall=0.02))
     asked: list[tuple[int, SimulatedProcess, list[Any]]] = []
     simulation.settle()
-    simulation.run(400, lambda simulation: write(simulation, asked))
+
+    def work(simulation: Simulation) -> None:
+        if reloads and simulation.rng.random() < reloads:
+            simulation.signal("HUP")
+        write(simulation, asked)
+
+    simulation.run(400, work)
     simulation.settle()
     simulation.run(20, lambda simulation: None)
     assert simulation.settle()

@@ -272,9 +272,11 @@ EVERYTHING = (*CALM, "crash", "stop")
 ASKS = ("ask",) * 8 + ("sleep",)
 
 
-def work(simulation: Simulation, mix: Sequence[str]) -> None:
+def work(simulation: Simulation, mix: Sequence[str], reloads: float) -> None:
     """Something comes from outside, to some scheduler."""
     rng = simulation.rng
+    if reloads and rng.random() < reloads:
+        simulation.signal("HUP")
     process = simulation.process(rng.randrange(SLOTS))
     if process is None:
         return
@@ -325,11 +327,13 @@ def simulate(
     *,
     names: bool = False,
     mix: Sequence[str] = EVERYTHING,
+    reloads: float = 0.0,
     **options: Any,
 ) -> Ledger:
     """Run one history to its end. InvariantViolated.
 
     names: look for each actor under its name, too. mix: what comes from outside, each as often as it is in it.
+    reloads: the chance that a reload begins with it.
     """
     global _ledger
     hub = {"hub": (f"{__name__}:Mute", (), "none")}
@@ -344,7 +348,7 @@ def simulate(
         simulation.rest_invariant("a name finds who lives", found.not_found)
     try:
         simulation.settle()
-        simulation.run(steps, partial(work, mix=mix))
+        simulation.run(steps, partial(work, mix=mix, reloads=reloads))
         assert simulation.settle(), simulation.trace
     finally:
         _ledger = None

@@ -75,6 +75,14 @@ def test_a_name_finds_who_lives_once_all_is_at_rest() -> None:
         simulate(seed, names=True)
 
 
+def test_reloads_break_no_promise() -> None:
+    reloaded = 0
+    for seed in seeds(6):
+        ledger = simulate(seed, names=True, reloads=0.1)
+        reloaded += sum(one.draining for one in ledger.simulation.buried)
+    assert reloaded
+
+
 def test_without_a_death_each_message_is_run_or_a_dead_letter_of_a_full_mailbox() -> None:
     for seed in seeds(30):
         ledger = simulate(seed, faults=Faults(kill=0, stall=0.05), mix=CALM)
