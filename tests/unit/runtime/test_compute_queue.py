@@ -169,6 +169,7 @@ def test_a_task_within_its_budget_is_left_alone_and_without_one_is_not_watched()
 
 def test_where_the_cpu_time_is_not_known_at_first_a_budget_counts_from_when_it_is() -> None:
     run = Run()
+    run.now = 7
     run(Submitted(1, budget=50 * MS), Submitted(2), Ready(A), Pulled(A))
     assert run(Tick({A: 900 * MS})) == run(Tick({A: 950 * MS})) == []
     assert run(Tick({A: 951 * MS})) == [Kill(A)]
@@ -223,9 +224,11 @@ def test_size_and_bound_are_all_that_is_taken() -> None:
         Settle(5, "refused"),
     ]
     assert (run.queue.queued, run.queue.refused, run.queue.refusal()) == (3, 2, "refused")
+    run(Ready(A), Pulled(A))
+    assert run.queue.refusal() == "refused", "also when one of them runs"
     run(Cancelled(2))
     assert run.queue.refusal() is None
-    assert repr(run.queue) == "<ComputeQueue: 0 of 1 busy, 2 of 2 queued, 2 refused>"
+    assert repr(run.queue) == "<ComputeQueue: 1 of 1 busy, 1 of 2 queued, 2 refused>"
 
 
 def test_closing_drops_what_waits_lets_run_what_runs_and_takes_no_more() -> None:
@@ -402,6 +405,7 @@ class World:
                     assert not self.lent
                     self.workers[worker] = Worker()
                 case Offer(worker, urgency):
+                    assert self.workers[worker].task is None, "nothing is said to a worker that works"
                     self.workers[worker].offer = urgency
                 case Assign(worker, task, more, waited):
                     one = self.workers[worker]
