@@ -61,8 +61,6 @@ def interpret(effect: Effect[Any], raw: Any, now: Callable[[], float]) -> Outcom
         family = effect.family
         if family == "http":
             return _http(effect, raw, now)
-        if family == "sql":
-            return _sql(effect, raw)
         of_family = _OTHERS.get(family)
         if of_family is not None:
             return of_family(effect, raw)
@@ -297,6 +295,6 @@ def _as_it_is(effect: Effect[Any], raw: Any) -> Outcome:
 
 
 _OTHERS: Final[Mapping[str, Callable[[Effect[Any], Any], Outcome]]] = {
-    "kv": _kv, "cache": _kv, "file": _file, "timer": _as_it_is, "call": _as_it_is, "compute": _as_it_is,
+    "sql": _sql, "kv": _kv, "cache": _kv, "file": _file, "timer": _as_it_is, "call": _as_it_is, "compute": _as_it_is,
     "actor": _as_it_is,
 }  # fmt: skip
