@@ -104,6 +104,15 @@ def test_lent_workers_are_all_told_and_only_when_the_offer_rises() -> None:
     assert run(Pulled(B)) == [Assign(B, 1, 5, 5)]
 
 
+@pytest.mark.parametrize("lent", [False, True])
+def test_nothing_is_said_to_a_worker_that_works_however_urgent_what_comes_is(lent: bool) -> None:
+    run = Run(lent=lent)
+    if lent:
+        run(Joined(A))
+    run(Submitted(1, batch=True), Ready(A), Pulled(A))
+    assert run(Submitted(2)) == [Enqueued(2, 1)]
+
+
 def test_a_lent_worker_that_has_done_its_task_is_free_and_told_of_the_next() -> None:
     run = Run(lent=True)
     run(Joined(A), Ready(A), Submitted(1), Pulled(A))
