@@ -12,7 +12,15 @@ from zerver_runtime.behaviour import Behaviour
 from zerver_runtime.cell import Cell, no_room
 from zerver_runtime.codec import Codec, Conversion, conversion
 from zerver_runtime.ids import ActorId, actor_id, unpack
-from zerver_runtime.message import ExitReason, NotPlainData, UnknownBehaviour, decode_error, describe, encode_error
+from zerver_runtime.message import (
+    ActorDead,
+    ExitReason,
+    NotPlainData,
+    UnknownBehaviour,
+    decode_error,
+    describe,
+    encode_error,
+)
 from zerver_runtime.moves import Moves
 from zerver_runtime.peer import Ask, Incoming, IncomingReply, Messages, Peer, Replies
 from zerver_runtime.reply import Reply
@@ -59,6 +67,12 @@ class Inbox:
         self._decode = codec.decode
         self._conversions: dict[tuple[type[Any], str], Conversion | None] = {}
         self._routes: dict[tuple[type[Any], str], tuple[Behaviour[Any, Any, Any], int]] = {}
+        self._closed = False
+
+    def close(self) -> None:
+        """Take no more messages for actors: each is a dead letter, and told to who asked. What has come is worked off,
+        and answers are taken."""
+        self._closed = True
 
     def parked_lost(self, peer: Peer) -> None:
         """Its process is gone. Nobody is left to hear of what waits here for a mailbox, but it has come: deliver it."""
@@ -73,6 +87,9 @@ class Inbox:
             opened: Any = self._open(peer, payload)
             messages, asks = opened
         wanted = dict(asks) if asks else None
+        if self._closed:
+            self._turn_away(peer, messages, wanted or {})
+            return
         scheduler = self._scheduler
         first = self._first
         cells = scheduler.cells
@@ -128,6 +145,16 @@ class Inbox:
                 still.append((len(opened), wanted[index]))
             opened.append(message)
         return opened, still
+
+    def _turn_away(self, peer: Peer, messages: list[Incoming], wanted: dict[int, int]) -> None:
+        for index, message in enumerate(messages):
+            if not message.serial:
+                self._take_system(peer, message)
+                continue
+            target = ActorId(self._first + message.serial)
+            self._scheduler.dead_letters.add(target, message.behaviour, "its process ends")
+            answer: Any = Ask(peer, wanted[index]) if index in wanted else peer
+            answer.fail(ActorDead(target, "shutdown: its process ends"))
 
     def deliver(self, target: ActorId, cell: Cell | None, message: Incoming, answer: Any) -> None:
         args, kwargs = message.args, message.kwargs

@@ -56,6 +56,7 @@ _SET_PARENT_DEATH_SIGNAL = 1
 
 _DRAIN_LOOK = 0.01  # seconds between looks at whether all is quiet
 _QUIET_LOOKS = 5  # in a row
+_TAKES = 2.0  # seconds for which a process that drains takes messages of its siblings
 
 
 class ApplicationFailed(Exception):
@@ -331,6 +332,8 @@ class SchedulerContext:
             self.mailman.grant(None)
 
     async def _drain(self) -> None:
+        # Or a sibling that goes on, and never stops to ask, would keep it until its time is up.
+        self.loop.call_later(_TAKES, self.mailman.inbox.close)
         self.listeners.close_all()
         for begun in [ended() for ended in self.on_drain]:
             if begun is not None:

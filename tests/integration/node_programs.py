@@ -21,7 +21,7 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
-from zerver_runtime.actor import Actor, behaviour
+from zerver_runtime.actor import Actor, behaviour, whereis
 from zerver_runtime.ids import place, unpack
 from zerver_runtime.listener import open_tcp
 from zerver_runtime.message import ActorDead, ActorError, MailboxFull, ReplyTimeout
@@ -715,6 +715,37 @@ def checking() -> None:
         context.loop.call_soon(os.kill, os.getppid(), signal.SIGTERM)
 
     run(NodeConfig(performance=1, limits=QUICK, check_arguments=True), boot)
+
+
+class Pest(Actor):
+    def started(self) -> None:
+        self.go()
+
+    @behaviour
+    async def go(self) -> None:
+        echo = whereis("echo", Echo)
+        if echo is None:
+            await self.sleep(0.01)
+        else:
+            try:
+                await echo.echo(1, 0.005)
+                say(answered=True)
+            except ActorDead:
+                await self.sleep(0.01)
+        self.go()
+
+
+def pestered() -> None:
+    """The efficiency scheduler never stops to ask, and ends after the performance scheduler that it asks."""
+
+    def boot(context: SchedulerContext) -> None:
+        if context.kind == "performance":
+            context.scheduler.spawn(Echo, name="echo")
+        else:
+            for _ in range(5):
+                context.scheduler.spawn(Pest)
+
+    run(NodeConfig(performance=1, limits=QUICK), boot)
 
 
 def begun() -> None:

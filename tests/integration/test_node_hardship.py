@@ -153,6 +153,14 @@ def test_a_reload_hands_on_the_names_of_each_scheduler() -> None:
         assert node.end() == 0
 
 
+def test_who_never_stops_to_ask_does_not_keep_a_process_from_ending() -> None:
+    with program("pestered") as node:
+        node.expect(lambda line: "answered" in line)
+        node.signal(signal.SIGTERM)
+        assert node.end() == 0
+        assert [line["log"] for line in node.said if "log" in line] == []  # nobody had to be killed
+
+
 def test_under_development_a_node_checks_what_stays_within_a_process() -> None:
     with program("checking") as node:
         refused = node.expect(lambda line: "refused" in line)["refused"]

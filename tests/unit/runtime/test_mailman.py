@@ -475,6 +475,27 @@ def test_a_reply_for_another_incarnation_or_an_unknown_ask_reaches_nobody(
 # --- Loss
 
 
+def test_a_process_that_is_to_end_works_off_what_came_and_turns_away_what_comes(net: Net) -> None:
+    (log, actor), back = net.remote(Log), net.here.spawn(Log)
+    slow, queued = log.slow(1), log.add("before")
+    asked = net.there.scheduler.ref(Log, id_of(back)).slow(1)
+    net.settle()
+    net.there.mailman.inbox.close()
+    late = log.add("late")
+    log.add("a tell")
+    net.settle()
+    with pytest.raises(ActorDead, match=r"shutdown: its process ends"):
+        late.result()
+    assert [letter.behaviour for letter in net.there.scheduler.dead_letters.last] == ["add", "add"]
+    assert not net.there.mailman.quiet
+    net.there.advance(1)
+    net.here.advance(1)
+    net.settle()
+    assert (slow.result(), queued.result(), asked.result()) == ("slept", 1, "slept")
+    assert actor.lines == ["before"]
+    assert net.there.mailman.quiet
+
+
 def test_when_a_process_dies_each_pending_ask_is_told_and_each_tell_counted(net: Net) -> None:
     log, _ = net.remote(Log)
     answered = log.add(0)
