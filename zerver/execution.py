@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from types import CoroutineType
-from typing import Any
+from typing import Any, Final
 
 from zerver_runtime.outcome import Outcome
 from zerver_runtime.reactor.join import JoinState
@@ -43,11 +43,11 @@ class Phase(enum.Enum):
 
 
 # Where these are compared for each request: an enum's attribute costs 0.1 us on Python 3.11.
-NEW = Phase.NEW
-WAITING = Phase.WAITING
-OFFLOADED = Phase.OFFLOADED
-ENDED = Phase.ENDED
-CLOSED = Phase.CLOSED
+NEW: Final = Phase.NEW
+WAITING: Final = Phase.WAITING
+OFFLOADED: Final = Phase.OFFLOADED
+ENDED: Final = Phase.ENDED
+CLOSED: Final = Phase.CLOSED
 
 
 class PendingNeed:

@@ -20,7 +20,7 @@ Only a step that raised is the bug that it is at any time.
 from __future__ import annotations
 
 from types import CoroutineType
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from zerver_runtime.outcome import Failure, Outcome, Success
 from zerver_runtime.reactor.join import PENDING, Verdict
@@ -66,7 +66,7 @@ _View: TypeAlias = CtxView[Any, Any]
 _Coroutine: TypeAlias = "CoroutineType[Any, Any, Any] | None"
 _StepBack: TypeAlias = StepReturned | StepAwaits | StepRaised | Refused
 
-_LIVE = (NEW, WAITING, OFFLOADED)
+_LIVE: Final = (NEW, WAITING, OFFLOADED)
 
 
 def advance(run: Execution, event: Input) -> list[Action]:
@@ -142,7 +142,7 @@ def _resume(coroutine: CoroutineType[Any, Any, Any], value: Any) -> Any:
 
 # What to run: the step at the position, or a step with its view and coroutine if it goes on, and what its await gives.
 _Next: TypeAlias = "Continue | tuple[CompiledStep, _View | None, _Coroutine, Any]"
-_NEXT_IN_PIPELINE = Continue()
+_NEXT_IN_PIPELINE: Final = Continue()
 
 
 def _run(run: Execution, following: _Next | None, actions: _Actions) -> None:

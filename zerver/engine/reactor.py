@@ -15,7 +15,7 @@ import logging
 from asyncio import events
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -59,10 +59,11 @@ __all__ = ["Exchange", "ReactorEngine"]
 
 _log = logging.getLogger("zerver")
 
-_MOST = 64  # inputs that one request takes in one turn
-_START, _CLOSED = Start(), Closed()
+_MOST: Final = 64  # inputs that one request takes in one turn
+_START: Final = Start()
+_CLOSED: Final = Closed()
 _BUSY = Error(ErrorKind.OVERLOADED, "the server is busy; try again later", retry_after=1.0)
-_REFUSED = Refused(_BUSY)
+_REFUSED: Final = Refused(_BUSY)
 
 
 class ReactorEngine:

@@ -12,7 +12,7 @@ import socket
 import ssl
 import struct
 from collections.abc import Coroutine
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from zerver_runtime.reactor.effector import Handle
 
@@ -35,10 +35,10 @@ __all__ = ["HttpProtocol", "accept"]
 
 _log = logging.getLogger("zerver")
 
-_NEVER = float("inf")
+_NEVER: Final = float("inf")
 # What is answered in one turn of the loop, of what a client sent at once: requests, or bytes of one answer.
-_BATCH = 32
-_LARGE = 16 * 1024
+_BATCH: Final = 32
+_LARGE: Final = 16 * 1024
 _KINDS = {400: ErrorKind.INVALID_INPUT, 413: ErrorKind.PAYLOAD_TOO_LARGE}
 _STOPS = Error(ErrorKind.OVERLOADED, "the server stops", retry_after=1.0)
 

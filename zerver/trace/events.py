@@ -7,7 +7,7 @@ and the end of a step. :mod:`zerver.trace.reading` makes :class:`Record` of them
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from ..execution import Execution
@@ -77,7 +77,7 @@ that it ran follows from what came after it, and its times are placed between th
 that asks for nothing has no event at all, not even ``None``.
 """
 
-QUICK_NS = 50_000
+QUICK_NS: Final = 50_000
 """Times of a step that takes less are not told one by one."""
 
 

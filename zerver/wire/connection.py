@@ -15,6 +15,8 @@ Times are seconds of one monotonic clock, the caller's.
 
 from __future__ import annotations
 
+from typing import Final
+
 import orjson
 
 from .events import Refused
@@ -25,14 +27,17 @@ from .writer import CONTINUE, WITHOUT_BODY, Texts, Writer, reason_phrase
 
 __all__ = ["Closing", "Connection"]
 
-_CLOSE = b"connection: close\r\n"
-_KEEP_ALIVE = b"connection: keep-alive\r\n"
-_CHUNKED = b"transfer-encoding: chunked\r\n"
+_CLOSE: Final = b"connection: close\r\n"
+_KEEP_ALIVE: Final = b"connection: keep-alive\r\n"
+_CHUNKED: Final = b"transfer-encoding: chunked\r\n"
 _PROBLEM: Texts = (("content-type", "application/problem+json"),)
 
 # As names of this module they cost a fraction of what an attribute of an enumeration costs.
-_IDLE, _WHOLE = Reading.IDLE, Reading.WHOLE
-_NONE, _OWED, _STREAM = Answering
+_IDLE: Final = Reading.IDLE
+_WHOLE: Final = Reading.WHOLE
+_NONE: Final = Answering.NONE
+_OWED: Final = Answering.OWED
+_STREAM: Final = Answering.STREAM
 
 
 class Connection(Reader):

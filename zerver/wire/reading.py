@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from enum import Enum, IntEnum, auto
 from functools import lru_cache
+from typing import Final
 
 from .chunked import TOO_LARGE, ChunkedBody
 from .events import END, Body, Closed, Event, Head, Refused
@@ -21,7 +22,7 @@ from .request_line import METHODS, ORIGIN_FORM, RequestLine, decoded_path, read_
 
 __all__ = ["Answering", "Closing", "Reader", "Reading"]
 
-_REMEMBERED = 1024  # bytes of a block of fields that a connection keeps
+_REMEMBERED: Final = 1024  # bytes of a block of fields that a connection keeps
 
 _CONTROL = Refused(400, "There is a control character in the head, or a CR or LF alone.")
 _LONG_LINE = Refused(414, "The request line is too long.")
@@ -62,8 +63,16 @@ class Answering(IntEnum):
 
 
 # As names of this module they cost a fraction of what an attribute of an enumeration costs.
-_IDLE, _LINE, _FIELDS, _LENGTH, _CHUNKS, _WHOLE, _SHUT = Reading
-_NONE, _OWED, _STREAM = Answering
+_IDLE: Final = Reading.IDLE
+_LINE: Final = Reading.LINE
+_FIELDS: Final = Reading.FIELDS
+_LENGTH: Final = Reading.LENGTH
+_CHUNKS: Final = Reading.CHUNKED
+_WHOLE: Final = Reading.WHOLE
+_SHUT: Final = Reading.SHUT
+_NONE: Final = Answering.NONE
+_OWED: Final = Answering.OWED
+_STREAM: Final = Answering.STREAM
 
 
 @lru_cache(maxsize=16)
@@ -395,7 +404,7 @@ class Reader:
 
 
 _Read = Callable[[Reader, float], "list[Event]"]
-_READERS: dict[Reading, _Read] = {
+_READERS: Final[dict[Reading, _Read]] = {
     _IDLE: Reader._read_idle,
     _LINE: Reader._read_line,
     _FIELDS: Reader._read_fields,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from http import HTTPStatus
+from typing import Final
 
 __all__ = ["CONTINUE", "WITHOUT_BODY", "Texts", "Writer", "http_date", "reason_phrase"]
 
@@ -11,14 +12,14 @@ Texts = tuple[tuple[str, str], ...]
 """Header fields of an answer: lower-case name and value, as :class:`zerver.response.Response` has checked them."""
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-WITHOUT_BODY = frozenset({204, 304})  # RFC 9110 sections 15.3.5 and 15.4.5
+WITHOUT_BODY: Final = frozenset({204, 304})  # RFC 9110 sections 15.3.5 and 15.4.5
 
 # RFC 9110 renamed these; the standard library followed in Python 3.13.
 _PHRASES = {413: "Content Too Large", 422: "Unprocessable Content"}
 _REASONS = {status.value: _PHRASES.get(status.value, status.phrase) for status in HTTPStatus}
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-_REMEMBERED = 256  # texts of fields
+_REMEMBERED: Final = 256  # texts of fields
 
 
 def reason_phrase(status: int) -> str:
