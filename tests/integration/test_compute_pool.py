@@ -394,6 +394,23 @@ async def test_a_killed_worker_takes_what_it_has_started_with_it(tmp_path: Path)
         await until(lambda: not alive(child), "its child is gone")
 
 
+async def test_a_task_that_there_is_no_memory_to_send_fails_and_no_worker_waits_for_it(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    frame = words.frame
+
+    def short_of_memory(word: Any) -> bytes:
+        if isinstance(word, words.Task) and word.name.endswith("echo"):
+            raise MemoryError
+        return frame(word)
+
+    monkeypatch.setattr(words, "frame", short_of_memory)
+    async with pool_of() as pool:
+        assert isinstance(await Call(pool, "echo", 1).problem(), WorkerDied)
+        assert await Call(pool, "add", 1).value() == 2
+    assert "no memory to send its arguments" in caplog.text
+
+
 async def test_where_no_interpreter_is_found_the_task_fails_and_says_so(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

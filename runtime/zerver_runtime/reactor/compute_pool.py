@@ -250,7 +250,12 @@ class ComputePool:
                     link.send(words.Offer(urgency))
             case Assign(worker, number, more, waited):
                 pending = self._pending[number]
-                self._links[worker].send(words.Task(number, pending.name, pending.arguments, more))
+                link = self._links[worker]
+                try:
+                    link.send(words.Task(number, pending.name, pending.arguments, more))
+                except MemoryError:  # it may have half of it
+                    _log.error("%s: no memory to send its arguments to a worker", pending.name)
+                    link.kill()
                 self._tell("ComputeTaskStarted", pending, now, waited / 1e9)
             case Nothing(worker, more):
                 self._links[worker].send(words.Nothing(more))
