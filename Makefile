@@ -8,7 +8,9 @@ BIN := $(VENV)/bin
 unexport PYTHONDONTWRITEBYTECODE
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: run test unit lint format bench clean redis-server
+COMPILED := PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/build/compiled:$(CURDIR) $(BIN)/python
+
+.PHONY: run test unit lint format bench compiled clean redis-server
 
 run: $(VENV)/.run
 	$(BIN)/zerver serve examples.todo.app:app
@@ -33,6 +35,15 @@ format: $(VENV)/.test
 
 bench: $(VENV)/.bench
 	$(BIN)/python -m bench all
+
+# The hot path compiled to C from the same sources, as a wheel in build/; and all tests on it. Needs a C compiler.
+compiled: $(VENV)/.test
+	rm -rf build/wheel build/compiled
+	HATCH_BUILD_HOOKS_ENABLE=1 $(PIP) wheel --no-deps --wheel-dir build/wheel .
+	$(PIP) install --no-deps --target build/compiled build/wheel/*.whl
+	$(COMPILED) -c 'import sys, zerver.interpreter as it; sys.exit(not it.__file__.endswith(".so"))'
+	$(COMPILED) -m pytest --import-mode=append tests/unit -n 2
+	$(COMPILED) -m pytest --import-mode=append tests/integration -n 2 --dist loadfile
 
 clean:
 	rm -rf $(VENV) var build dist .mypy_cache .ruff_cache .hypothesis

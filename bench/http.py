@@ -24,6 +24,8 @@ from bench.harness import Figure, Figures
 
 __all__ = ["BENCHMARK", "CLIENT_CPU", "Command", "cpu_seconds", "load", "serving", "zerver"]
 
+_ROOT = Path(__file__).resolve().parent.parent
+_COMPILED = _ROOT / "build" / "compiled"
 _PATH = "/todos/42"
 _BODY = b'{"id":"42","ok":true}'
 _CONNECTIONS = 64
@@ -48,11 +50,15 @@ def _nginx(port: int, folder: Path) -> list[str] | str:
     return [program, "-e", "/dev/null", "-p", str(folder), "-c", str(conf)]
 
 
-def zerver(schedulers: int) -> Command:
-    """Zerver with so many scheduler processes."""
+def zerver(schedulers: int, *, compiled: bool = False) -> Command:
+    """Zerver with so many scheduler processes; ``compiled``: what ``make compiled`` has made."""
 
     def command(port: int, folder: Path) -> list[str] | str:
         python = [sys.executable, "-m", "zerver", "serve", "bench.http_apps:zerver_app"]
+        if compiled:
+            if not _COMPILED.is_dir():
+                return "there is no compiled build: make compiled"
+            python = ["env", "PYTHONSAFEPATH=1", f"PYTHONPATH={_COMPILED}:{_ROOT}", *python]
         return [*python, "--port", str(port), "--schedulers", str(schedulers)]
 
     return command
@@ -81,6 +87,7 @@ def _uvicorn(target: str, needs: str) -> Command:
 _SIDES: dict[str, Command] = {
     "nginx, return 200": _nginx,
     "Zerver, three steps": zerver(1),
+    "Zerver, compiled": zerver(1, compiled=True),
     "Granian, RSGI": _granian("rsgi", "bench.http_apps:rsgi_app"),
     "Starlette on uvicorn": _uvicorn("bench.http_apps:starlette_app", "starlette"),
     "FastAPI on uvicorn": _uvicorn("bench.http_apps:fastapi_app", "fastapi"),
@@ -180,12 +187,15 @@ def _measure() -> list[Figure]:
     for side, rate in medians.items():
         figures.append(Figure(side, rate, "requests/s"))
         figures.append(Figure(f"{side}: CPU for each", statistics.median(micros[side]), "us"))
-    ours = medians["Zerver, three steps"]
     goals = {
         "nginx, return 200": "0.55 (0.75)", "Granian, RSGI": "1.2", "Starlette on uvicorn": "4",
         "FastAPI on uvicorn": "12",
     }  # fmt: skip
-    figures += [Figure(f"Zerver / {side}", ours / medians[side], "x", goals[side]) for side in goals if side in medians]
+    for name in ("Zerver, three steps", "Zerver, compiled"):
+        if (ours := medians.get(name)) is not None:
+            figures += [
+                Figure(f"{name} / {side}", ours / medians[side], "x", goals[side]) for side in goals if side in medians
+            ]
     return figures
 
 

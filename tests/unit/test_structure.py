@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import tomllib
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -12,11 +13,16 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 HOUSES = {"zerver": ROOT / "zerver", "zerver_runtime": ROOT / "runtime" / "zerver_runtime"}
 
+COMPILED = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]["hooks"][
+    "custom"
+]["modules"]
+
 # Modules that take inputs and time and return actions: no I/O, clock, thread, loop or randomness of their own.
 PURE = (
     "zerver.slot", "zerver.effect", "zerver.error", "zerver.decision", "zerver.context", "zerver.compiled_step",
     "zerver.step",
-    "zerver.step_source", "zerver.match", "zerver.surroundings", "zerver.need", "zerver.request", "zerver.client_input", "zerver.codec", "zerver.execution",
+    "zerver.step_source", "zerver.match", "zerver.surroundings", "zerver.need", "zerver.request",
+    "zerver.client_input", "zerver.codec", "zerver.execution",
     "zerver.interpreter", "zerver.step_mistakes", "zerver.signals", "zerver.pipeline", "zerver.routing",
     "zerver.path_template",
     "zerver.effectors.http_client.request", "zerver.effectors.http_client.response",
@@ -199,3 +205,16 @@ def _exports_wrongly(name: str) -> Iterator[str]:
 
 def test_every_module_says_what_it_is() -> None:
     assert [name for name in MODULES if tree(name).body and not ast.get_docstring(tree(name))] == []
+
+
+@pytest.mark.parametrize("path", COMPILED)
+def test_a_module_that_may_be_compiled_keeps_to_what_mypyc_can_do(path: str) -> None:
+    nodes = list(ast.walk(ast.parse((ROOT / path).read_text())))
+    structs = [
+        one.name
+        for one in nodes
+        if isinstance(one, ast.ClassDef) and any("Struct" in ast.dump(base) for base in one.bases)
+    ]
+    assert not structs, "compiled, a Struct loses what it is declared with (frozen, gc, ...)"
+    frames = [one.attr for one in nodes if isinstance(one, ast.Attribute) and one.attr == "_getframe"]
+    assert not frames, "compiled functions have no frames"
