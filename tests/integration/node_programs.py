@@ -12,7 +12,6 @@ import os
 import random
 import signal
 import socket
-import struct
 import sys
 import time
 import zlib
@@ -50,14 +49,14 @@ class Shared:
     """Counters in memory shared with all processes forked later."""
 
     def __init__(self, size: int) -> None:
-        self._memory = mmap.mmap(-1, size * 8)
+        # Each is written in one go. `struct.pack_into` fills with zeros first, and a kill may come in between.
+        self._numbers = memoryview(mmap.mmap(-1, size * 8)).cast("q")
 
     def __getitem__(self, at: int) -> int:
-        value: int = struct.unpack_from("q", self._memory, at * 8)[0]
-        return value
+        return self._numbers[at]
 
     def __setitem__(self, at: int, value: int) -> None:
-        struct.pack_into("q", self._memory, at * 8, value)
+        self._numbers[at] = value
 
 
 HANDLED, BROKEN, DISORDER, PID, INCARNATION, LINKED = 0, 100, 200, 300, 400, 500
