@@ -7,7 +7,7 @@ import inspect
 import re
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from contextlib import AbstractAsyncContextManager
 from types import FrameType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypeVar, overload
@@ -22,7 +22,8 @@ from .config import Config, load_config
 from .decision import Step
 from .effect import Effect
 from .error import AppError, DefinitionError
-from .pipeline import Pipeline, check_pipeline
+from .path_template import parse_template
+from .pipeline import Findings, Pipeline, check_pipeline
 from .routing import RouteError, Router
 from .site import AsgiApp, HostedActor, Mount, OnError, Site
 from .step import compile_step
@@ -202,11 +203,12 @@ class App:
         unread_everywhere: Counter[tuple[CompiledStep, Any]] = Counter()
         router: Router[Pipeline] = Router()
         for pipeline, route in self._pipelines():
+            findings = check_pipeline(pipeline)
             try:
                 router.add(route.method, route.path, pipeline, route.where)
+                warnings += _unknown_params(pipeline, route.path, findings, self._before)
             except RouteError as problem:
                 errors.append(str(problem))
-            findings = check_pipeline(pipeline)
             errors += findings.errors
             for step, slot in findings.unread:
                 if step in self._before:
@@ -269,6 +271,19 @@ class App:
         if not self._servers:
             raise AppError("App.perform: the app is not running; call it inside of the app's lifespan")
         return await self._servers[0].perform(effect)
+
+
+def _unknown_params(pipeline: Pipeline, path: str, findings: Findings, shared: Container[CompiledStep]) -> list[str]:
+    """Steps that ask for path parameters which their route has not. No errors: the step may look first. And nothing of
+    a step that all routes share, which has to."""
+    known = [parameter.name for parameter in parse_template(path).parameters]
+    there = ", ".join(f"{{{name}}}" for name in known) or "none"
+    return [
+        f"route {pipeline.label}: step {step.name} asks for path parameter {name!r} (line {line}), which the route "
+        f"does not have (it has {there}): correct the name, or add {{{name}}} to the path"
+        for step, name, line in findings.params
+        if name not in known and step not in shared
+    ]
 
 
 def _unread(step: CompiledStep, slot: type) -> str:

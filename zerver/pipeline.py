@@ -42,6 +42,8 @@ class Findings(msgspec.Struct, frozen=True):
     errors: tuple[str, ...] = ()
     unread: tuple[tuple[CompiledStep, type[Slot[Any]]], ...] = ()
     """Slots that a step writes and none reads; empty where not all steps are known."""
+    params: tuple[tuple[CompiledStep, str, int], ...] = ()
+    """Path parameters that a step asks for by name, and in which line."""
 
 
 class _Node:
@@ -74,7 +76,8 @@ def check_pipeline(pipeline: Pipeline) -> Findings:
     errors = [*_unwritten_reads(where, stages), *_second_writers(where, stages), *_loose_ends(where, stages[-1])]
     nodes = [node for stage in stages for node in stage]
     complete = all(node.complete for node in nodes)
-    return Findings(tuple(errors), tuple(_unread_writes(nodes)) if complete else ())
+    params = [(node.step, *asked) for node in nodes if node.facts for asked in node.facts.params]
+    return Findings(tuple(errors), tuple(_unread_writes(nodes)) if complete else (), tuple(params))
 
 
 def _stage(step: CompiledStep) -> list[_Node]:

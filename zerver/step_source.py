@@ -48,6 +48,8 @@ class SourceFacts(msgspec.Struct, frozen=True):
     """Whether every ``return`` was understood; otherwise there may be continuations beyond ``then``."""
     continues: int | None
     """The line of a ``return`` that goes on with the next step, if there is one."""
+    params: tuple[tuple[str, int], ...] = ()
+    """Path parameters that it asks for by name, and the lines."""
 
 
 def function_of(fn: Any) -> types.FunctionType | None:
@@ -158,23 +160,35 @@ class _Reading:
         for node in self.own:
             if isinstance(node, ast.Return):
                 self._returns(node.value, node.lineno)
-        return SourceFacts(tuple(self._uses()), tuple(dict.fromkeys(self.then)), self.complete, self.continues)
+        uses, then = tuple(self._uses()), tuple(dict.fromkeys(self.then))
+        return SourceFacts(uses, then, self.complete, self.continues, tuple(self._params()))
 
     def _uses(self) -> Iterator[SlotUse]:
-        rebound = any(
-            isinstance(node, ast.Name) and node.id == self.context and not isinstance(node.ctx, ast.Load)
-            for node in self.own
-        )
+        for method, call in self._calls_of_context():
+            if method in _READERS and call.args and (slot := self._slot(call.args[0])):
+                yield SlotUse("writes" if method == "put" else "reads", slot, call.lineno)
         for node in self.own:
-            if not isinstance(node, ast.Call):
-                continue
-            match node.func:
-                case ast.Attribute(value=ast.Name(id=self.context), attr=attr) if attr in _READERS and not rebound:
-                    if node.args and (slot := self._slot(node.args[0])):
-                        yield SlotUse("writes" if attr == "put" else "reads", slot, node.lineno)
-            for keyword in node.keywords:
+            for keyword in node.keywords if isinstance(node, ast.Call) else ():
                 if keyword.arg == "into" and (slot := self._slot(keyword.value)):
                     yield SlotUse("writes", slot, keyword.value.lineno)
+
+    def _params(self) -> Iterator[tuple[str, int]]:
+        for method, call in self._calls_of_context():
+            match call.args:
+                case [ast.Constant(value=str(name)), *_] if method == "param":
+                    yield name, call.lineno
+
+    def _calls_of_context(self) -> Iterator[tuple[str, ast.Call]]:
+        """Calls of methods of the context, while that is surely what its name stands for."""
+        if any(
+            isinstance(node, ast.Name) and node.id == self.context and not isinstance(node.ctx, ast.Load)
+            for node in self.own
+        ):
+            return
+        for node in self.own:
+            match node:
+                case ast.Call(func=ast.Attribute(value=ast.Name(id=self.context), attr=method)):
+                    yield method, node
 
     def _slot(self, node: ast.expr) -> type[Slot[Any]] | None:
         value = self._resolve(node)

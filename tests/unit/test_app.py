@@ -10,7 +10,21 @@ from typing import Any, Never
 
 import pytest
 
-from zerver import App, AppError, Continue, CtxView, Decision, DefinitionError, Done, Error, Request, Response, Slot
+from zerver import (
+    App,
+    AppError,
+    Continue,
+    CtxView,
+    Decision,
+    DefinitionError,
+    Done,
+    Error,
+    Need,
+    Request,
+    Response,
+    Slot,
+    timer,
+)
 from zerver.match import Match, MethodMismatch
 
 
@@ -247,3 +261,64 @@ def test_a_duplicate_route_is_told_by_the_lines_that_declare_it() -> None:
     (error,) = app.check().errors
     lines = re.findall(r"test_app\.py:(\d+)", error)
     assert len(set(lines)) == 2
+
+
+# Path parameters that a route does not have
+
+
+def item_of(ctx: CtxView) -> Decision:
+    return Done.text(ctx.param("item") + ctx.param("part", str))
+
+
+def if_there(ctx: CtxView) -> Decision:
+    ctx.param("item") if "item" in ctx.params else ""
+    return Continue()
+
+
+def computed(ctx: CtxView) -> Decision:
+    name = "it" + "em"
+    return Done.text(ctx.param(name))
+
+
+def not_its_context(ctx: CtxView) -> Decision:
+    ctx = ctx
+    return Done.text(ctx.param("item"))
+
+
+def asks_later(ctx: CtxView) -> Decision:
+    return Need([timer.sleep(0)], then=item_of)
+
+
+@pytest.mark.parametrize(
+    ("path", "step", "missing", "there"),
+    [
+        ("/items", item_of, ["item", "part"], "none"),
+        ("/items/{id}", item_of, ["item", "part"], "{id}"),
+        ("/items/{item:int}/{p}", item_of, ["part"], "{item}, {p}"),
+        ("/items/{item}/{part:path}", item_of, [], ""),
+        ("/items", asks_later, ["item", "part"], "none"),
+        ("/items", computed, [], ""),
+        ("/items", not_its_context, [], ""),
+    ],
+)
+def test_a_step_that_asks_for_a_path_parameter_which_its_route_has_not_is_a_warning(
+    path: str, step: Any, missing: list[str], there: str
+) -> None:
+    app = App()
+    app.get(path, step)
+    report = app.check()
+    assert report.errors == ()
+    line = item_of.__code__.co_firstlineno + 1
+    assert list(report.warnings) == [
+        f"route GET {path}: step item_of asks for path parameter {name!r} (line {line}), which the route does not have "
+        f"(it has {there}): correct the name, or add {{{name}}} to the path"
+        for name in missing
+    ]
+
+
+def test_a_step_of_all_routes_may_look_for_path_parameters_that_some_have() -> None:
+    app = App()
+    app.use(if_there)
+    app.get("/a", done)
+    app.get("/a/{item}", done)
+    assert app.check().warnings == ()
