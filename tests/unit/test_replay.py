@@ -105,7 +105,6 @@ def recorded(
         outcome = raw if isinstance(raw, Failure) else interpret(effect, raw, lambda: 0.0)
         ticket = _Ticket(driver.run, StartEffect(number, index, effect), None if raw is outcome else raw)
         observer.effect("ReactorEffectCompleted", ticket, driver.now_ns / 1e9, outcome)
-        driver.run.tell((EventKind.ContinuationEnqueued, driver.now_ns, "", number, index, None))
         driver.settle(index, outcome, need=number)
     assert driver.phase is Phase.ENDED, "more is to be given"
     driver.close()

@@ -282,15 +282,13 @@ class Exchange:
         except Exception as problem:  # made wrongly: its target is no text, say
             told = f"{what.what.label}: it cannot be performed"
             _log.error("request %s: %s", self.run.request.id, told, exc_info=problem)
+            self.run.tell((EventKind.ContinuationEnqueued, self._engine.clock(), "", what.need, what.effect, None))
             settled(None, Failure(Error(ErrorKind.INTERNAL, told)))
             return
         if pending:
             self._tickets[place] = ticket
 
     def _settled(self, event: Settled) -> None:
-        if self._engine.around.trace is not None:
-            now = self._engine.clock()
-            self.run.tell((EventKind.ContinuationEnqueued, now, "", event.need, event.effect, None))
         if self._answer is None:
             self._late(event)
             self._next_in_background()

@@ -313,6 +313,7 @@ class Exchange:
         except Exception as problem:  # made wrongly: its target is no text, say
             told = f"{start.what.label}: it cannot be performed"
             _log.error("request %s: %s", self.run.request.id, told, exc_info=problem)
+            self.run.tell((EventKind.ContinuationEnqueued, self._engine.clock(), "", start.need, start.effect, None))
             self._enqueue(start, 1, Failure(Error(ErrorKind.INTERNAL, told)))
             return
         if ticket.stage != "over":  # else it has settled already
@@ -320,16 +321,15 @@ class Exchange:
 
     def _settled(self, ticket: Ticket, outcome: Outcome) -> None:
         start: Any = ticket.tag
-        if self._tickets:
-            self._tickets.pop((start.need, start.effect), None)
+        tickets = self._tickets
+        if tickets:
+            tickets.pop((start.need, start.effect), None)
         self._enqueue(start, ticket.attempt, outcome)
 
     def _enqueue(self, start: StartEffect | DetachEffect, attempt: int, outcome: Outcome) -> None:
         need, effect = start.need, start.effect
         if self._behind is not None and self._behind == (need, effect):
             self._behind = None
-        if self._engine.around.trace is not None:
-            self.run.tell((EventKind.ContinuationEnqueued, self._engine.clock(), "", need, effect, None))
         self._put(Settled(need, effect, attempt, outcome), CONTINUE if start.what.priority == "interactive" else BATCH)
 
     def _detach(self, action: DetachEffect) -> None:

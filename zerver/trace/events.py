@@ -68,7 +68,7 @@ Event: TypeAlias = "tuple[Any, ...] | None"
   the one that it continues.
 - ``(name, seconds, start, detail, raw)``: what the dispatcher tells of an effect, by the name of the kind. ``start`` is
   what began it, and ``raw`` what its driver gave, if it completed. The first that is told of an effect says that it
-  was scheduled, too.
+  was scheduled, too, and that it completed says that its request was told so: ``ContinuationEnqueued``.
 - ``(kind, at_ns, name, need, effect, detail)``: any other, with the parts of a :class:`Record`.
 - ``None``: ``RequestEnd``.
 

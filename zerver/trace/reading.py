@@ -130,6 +130,8 @@ class _Reading:
             if kind is not EventKind.ReactorEffectScheduled:
                 self.records.append(Record(EventKind.ReactorEffectScheduled, at_ns, label, *place, None))
         self.records.append(Record(kind, at_ns, label, *place, detail))
+        if kind is EventKind.ReactorEffectCompleted:  # at once, in either engine
+            self.records.append(Record(EventKind.ContinuationEnqueued, at_ns, "", *place, None))
 
     def _other(self, record: Record) -> None:
         kind = record.kind
