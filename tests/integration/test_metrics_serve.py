@@ -299,7 +299,10 @@ def accepts(pid: int, port: int) -> bool:
 
 
 def listens(descriptor: Path, port: int) -> bool:
-    inode = re.fullmatch(r"socket:\[(\d+)\]", os.readlink(descriptor))
+    try:
+        inode = re.fullmatch(r"socket:\[(\d+)\]", os.readlink(descriptor))
+    except FileNotFoundError:  # the process has closed it meanwhile
+        return False
     if inode is None:
         return False
     rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
