@@ -20,6 +20,7 @@ from scripted import Own, Script
 
 from zerver import App, Effect, ErrorKind
 from zerver.config import load
+from zerver.engine.live import Engine
 from zerver.execution import Execution
 from zerver.server.asgi import AsgiServer
 from zerver.trace.reading import told
@@ -187,7 +188,7 @@ async def play(row: Row, engine: str) -> Played:
     runs: list[Execution] = []
     async with serving(server):
         service = server._services[asyncio.get_running_loop()]
-        _keep_runs(service.engine, runs)
+        service.engine = _Keeping(service.engine, runs)
         connections: list[Connection] = []
         for ask in row.asks:
             headers = [(name.encode(), value.encode()) for name, value in ask.headers]
@@ -214,16 +215,18 @@ async def play(row: Row, engine: str) -> Played:
     )
 
 
-def _keep_runs(engine: Any, runs: list[Execution]) -> None:
-    begin = engine.begin
+class _Keeping:
+    """An engine whose runs are kept."""
 
-    def kept(*args: Any) -> Any:
-        exchange = begin(*args)
+    def __init__(self, engine: Engine, runs: list[Execution]) -> None:
+        self.live, self.clock, self.close = engine.live, engine.clock, engine.close
+        self._engine, self._runs = engine, runs
+
+    def begin(self, *args: Any) -> Any:
+        exchange = self._engine.begin(*args)
         assert exchange is not None, "there is no exchange to look at"
-        runs.append(exchange.run)
+        self._runs.append(exchange.run)
         return exchange
-
-    engine.begin = kept
 
 
 def _answer(connection: Connection) -> Answer:

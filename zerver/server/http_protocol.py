@@ -129,9 +129,7 @@ class HttpProtocol(asyncio.Protocol):
         """See ``asyncio.Protocol``."""
         self._server.discard(self)
         self._wire.abort()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._forget_time()
         self._writing.forget()
         self.resume_writing()
         if self._exchange is not None:
@@ -354,9 +352,7 @@ class HttpProtocol(asyncio.Protocol):
         assert server.websockets is not None
         self._flush()
         text = self._wire.take_over()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._forget_time()
         server.discard(self)
         protocol = server.websockets()
         self._head = None
@@ -453,18 +449,19 @@ class HttpProtocol(asyncio.Protocol):
 
     def _watch(self) -> None:
         """Look again when the wire's deadline has passed; it moves, and this timer only follows when it has to."""
+        self._forget_time()
         deadline = self._wire.deadline
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        self._timer_at = _NEVER
         if deadline is not None:
             self._timer_at = deadline
             self._timer = self._server.call_later(max(0.0, deadline - self._now), self._look)
 
+    def _forget_time(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer, self._timer_at = None, _NEVER
+
     def _look(self) -> None:
-        self._timer = None
-        self._timer_at = _NEVER
+        self._forget_time()
         self.tell_time()
         self._go_on(self._wire.expire(self._now))
         if self._timer is None and not self._transport.is_closing():
