@@ -45,7 +45,7 @@ compiled: $(VENV)/.test redis-server
 	mkdir build/compiled/runtime && ln -s ../zerver_runtime build/compiled/runtime
 	$(COMPILED) -c 'import sys, zerver.interpreter as it; sys.exit(not it.__file__.endswith(".so"))'
 	$(COMPILED) -m pytest tests/unit -n 2
-	$(COMPILED) -m pytest tests/integration -n 2 --dist loadfile
+	$(COMPILED) -m pytest tests/integration -n 2 --dist loadfile --ignore tests/integration/test_typing.py
 
 clean:
 	rm -rf $(VENV) var build dist .mypy_cache .ruff_cache .hypothesis

@@ -5,14 +5,14 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from types import CoroutineType
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from zerver_runtime.outcome import Outcome
 from zerver_runtime.reactor.join import JoinState
 
 from .compiled_step import CompiledStep
 from .context import CtxView, RequestState
-from .decision import Compensation, Need
+from .decision import Compensation, Continue, Need
 from .error import Error
 from .request import Request
 from .response import Response
@@ -27,6 +27,7 @@ __all__ = [
     "OFFLOADED",
     "WAITING",
     "Execution",
+    "Following",
     "PendingNeed",
     "Phase",
 ]
@@ -80,13 +81,20 @@ class PendingNeed:
         self.outcomes: list[Outcome | None] = [None] * len(need.effects)
 
 
+Following: TypeAlias = (
+    "Continue | tuple[CompiledStep, CtxView[Any, Any] | None, CoroutineType[Any, Any, Any] | None, Any]"
+)
+"""What to run: the step at the position; or a step, with its view and coroutine if it goes on, and what its ``await``
+gives."""
+
+
 class Execution(RequestState):
     """One request on its way through one pipeline: its state, and how far it has come. One object for both, since each
     request makes one. Read it freely; only ``advance`` changes it."""
 
     __slots__ = (
         "answered_ns", "around", "close_later", "compensations", "dropped", "ended_ns", "events", "failure", "need_id",
-        "offloaded", "pending", "phase", "position", "response", "route", "steps",
+        "offloaded", "parked", "pending", "phase", "position", "response", "route", "steps",
     )  # fmt: skip
 
     def __init__(
@@ -112,6 +120,8 @@ class Execution(RequestState):
         """Set exactly in phase WAITING."""
         self.offloaded: RunStep | None = None
         """The step that runs elsewhere; it may outlive the end of the request."""
+        self.parked: Following | None = None
+        """What goes on after :class:`~zerver.signals.GoOn`."""
         self.close_later = False
         """Closed while a step runs elsewhere: the exit callbacks wait until it is back."""
         self.compensations: tuple[Compensation, ...] = ()

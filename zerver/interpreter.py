@@ -6,12 +6,14 @@ Whoever drives it (an engine, a replay, a test) carries out the actions in order
 
 What each input does in each phase; everything else is dropped and counted::
 
-    phase      Start  Settled  StepReturned/Awaits/Raised  Refused   DeadlinePassed  Cancelled  Closed
-    NEW        run                                         fail      504             abandon    abandon, close
-    WAITING           join                                           504             abandon    abandon, close
-    OFFLOADED                  go on                       fail      504             abandon    abandon, close when back
-    ENDED                      clean up                    clean up                             close (when back)
+    phase      Start  Settled  StepReturned/Awaits/Raised  Refused   GoOn   DeadlinePassed  Cancelled  Closed
+    NEW        run                                         fail             504             abandon    abandon, close
+    WAITING           join                                           go on  504             abandon    abandon, close
+    OFFLOADED                  go on                       fail             504             abandon    abandon, close*
+    ENDED                      clean up                    clean up                                    close*
     CLOSED
+
+*: when the step is back.
 
 Past the deadline the answer is 504, whatever a step or a Need came to: the clock decides, not the order of inputs.
 Only a step that raised is the bug that it is at any time.
@@ -30,7 +32,7 @@ from .compiled_step import CompiledStep
 from .context import CtxView
 from .decision import Continue, Done, Fail, Need
 from .error import Error, ErrorKind
-from .execution import CLOSED, ENDED, NEW, OFFLOADED, WAITING, Execution, PendingNeed, Phase
+from .execution import CLOSED, ENDED, NEW, OFFLOADED, WAITING, Execution, Following, PendingNeed, Phase
 from .need import Asking
 from .response import Response, StreamBody
 from .signals import (
@@ -41,6 +43,8 @@ from .signals import (
     DeadlinePassed,
     DetachEffect,
     Discard,
+    GiveWay,
+    GoOn,
     Input,
     Refused,
     ReportBug,
@@ -95,6 +99,9 @@ def advance(run: Execution, event: Input) -> list[Action]:
             run.close_later = True  # exit callbacks must not pull the ground from under a step that still runs
         else:
             _close(run, actions)
+    elif type(event) is GoOn and run.parked is not None:
+        following, run.parked = run.parked, None
+        _run(run, following, actions)
     elif type(event) is DeadlinePassed and phase in _LIVE:
         _fail(run, _deadline_error(run), actions)
     elif type(event) is Cancelled and phase in _LIVE:
@@ -115,7 +122,7 @@ def advance(run: Execution, event: Input) -> list[Action]:
 def run_step(work: RunStep) -> StepReturned | StepAwaits | StepRaised:
     """Run a step that was offloaded, on whatever thread this is called; the result is the next input."""
     result = _call(work.step, work.view, work.coroutine, work.value)
-    return result if isinstance(result, (StepAwaits, StepRaised)) else StepReturned(result)
+    return result if type(result) is StepAwaits or type(result) is StepRaised else StepReturned(result)
 
 
 def _call(step: CompiledStep, view: _View, coroutine: _Coroutine, value: Any) -> Any:
@@ -140,12 +147,10 @@ def _resume(coroutine: CoroutineType[Any, Any, Any], value: Any) -> Any:
         return StepRaised(problem)
 
 
-# What to run: the step at the position, or a step with its view and coroutine if it goes on, and what its await gives.
-_Next: TypeAlias = "Continue | tuple[CompiledStep, _View | None, _Coroutine, Any]"
 _NEXT_IN_PIPELINE: Final = Continue()
 
 
-def _run(run: Execution, following: _Next | None, actions: _Actions) -> None:
+def _run(run: Execution, following: Following | None, actions: _Actions) -> None:
     """Run what is to be run, and all that follows it, until something must be waited for. A loop and no recursion:
     chains of continuations may be of any length."""
     if following is None:
@@ -162,7 +167,13 @@ def _run(run: Execution, following: _Next | None, actions: _Actions) -> None:
         return
     if now - run.started_ns > QUICK_NS:
         run.tell((now,))
+    left = around.in_a_row
     while following is not None:
+        if not left:
+            run.phase, run.parked = WAITING, following
+            actions.append(GiveWay())
+            return
+        left -= 1
         if type(following) is not tuple:
             for step in steps[run.position :]:
                 view = CtxView(run, step, now)
@@ -216,7 +227,7 @@ def _elsewhere(run: Execution, work: RunStep, now: int, actions: _Actions) -> No
 
 def _take(
     run: Execution, step: CompiledStep, view: _View, result: Any, began: int | None, now: int, actions: _Actions
-) -> _Next | None:
+) -> Following | None:
     """Take what a step gave. What to run next, or ``None`` when the run waits or has ended. ``began``: when it did, if
     it ran in place."""
     kind = type(result)
@@ -225,7 +236,7 @@ def _take(
     told = Need if asks else kind  # the same trace, whichever way a step asks
     run.tell((run.position, step, began, now, told if in_time else told.__name__))
     if not in_time:
-        if kind is StepRaised and not isinstance(result.exception, BadInput):
+        if kind is StepRaised and not _is_bad_input(result.exception):
             _raised(run, step, result.exception, actions)
             return None
         if kind is StepAwaits:
@@ -235,7 +246,7 @@ def _take(
     elif kind is Continue:
         run.position += 1
         return _NEXT_IN_PIPELINE
-    elif kind is Done and not isinstance(result.response, Response):
+    elif kind is Done and not issubclass(type(result.response), Response):
         _bug(run, no_response(step, result.response), None, actions)
     elif kind is Done:
         run.response, run.answered_ns = result.response, now
@@ -245,7 +256,7 @@ def _take(
         return _ask(run, step, view, result, None, False, actions)
     elif kind is Fail:
         _fail(run, Error(result.kind, result.what, result.key, result.detail, result.retry_after), actions)
-    elif kind is StepRaised and isinstance(result.exception, BadInput):
+    elif kind is StepRaised and _is_bad_input(result.exception):
         _fail(run, result.exception.error, actions)
     elif kind is StepRaised:
         _raised(run, step, result.exception, actions)
@@ -259,6 +270,10 @@ def _take(
             result.close()
         _bug(run, no_decision(step, result), None, actions)
     return None
+
+
+def _is_bad_input(exception: BaseException) -> bool:
+    return issubclass(type(exception), BadInput)  # isinstance() would ask the exception, too, which may raise
 
 
 def _step_back(run: Execution, work: RunStep, event: _StepBack, actions: _Actions) -> None:
@@ -294,7 +309,7 @@ def _raised(run: Execution, step: CompiledStep, exception: BaseException, action
 
 def _ask(
     run: Execution, asker: CompiledStep, view: _View, need: Need, coroutine: _Coroutine, single: bool, actions: _Actions
-) -> _Next | None:
+) -> Following | None:
     """Schedule a Need; refused before any of its effects starts, if it could not be resolved later."""
     problem, exception, then = wrong_write(run, asker, need), None, None
     if problem is None and need.then is not None:
@@ -319,7 +334,7 @@ def _late(run: Execution, event: Settled) -> None:
     _trace(run, EventKind.EffectLate, "", event.need, event.effect, event.outcome)
 
 
-def _follow(run: Execution, pending: PendingNeed, verdict: Verdict, actions: _Actions) -> _Next | None:
+def _follow(run: Execution, pending: PendingNeed, verdict: Verdict, actions: _Actions) -> Following | None:
     """Do what the join says. What to run next, or ``None`` when the run waits or has ended."""
     effects, detach = pending.need.effects, pending.need.detach
     for index in verdict.start:
@@ -413,6 +428,9 @@ def _abandon(run: Execution, reason: str, actions: _Actions) -> None:
 def _end(run: Execution, actions: _Actions) -> None:
     """Stop waiting, if there is a Need. Like a failed join: detached effects go on, the rest stops."""
     run.phase = ENDED
+    parked, run.parked = run.parked, None
+    if type(parked) is tuple:
+        _close_coroutine(parked[2], actions)
     pending = run.pending
     if pending is None:
         return
@@ -425,7 +443,7 @@ def _end(run: Execution, actions: _Actions) -> None:
 
 def _discard(result: Any, actions: _Actions) -> None:
     """Nobody will send what a step came to."""
-    if type(result) is not Done or not isinstance(result.response, Response):
+    if type(result) is not Done or not issubclass(type(result.response), Response):
         return
     if isinstance(result.response.body, StreamBody):
         actions.append(Discard(result.response.body))

@@ -23,6 +23,8 @@ __all__ = [
     "DeadlinePassed",
     "DetachEffect",
     "Discard",
+    "GiveWay",
+    "GoOn",
     "Input",
     "Refused",
     "ReportBug",
@@ -73,6 +75,10 @@ class StepRaised(msgspec.Struct, frozen=True):
     exception: BaseException
 
 
+class GoOn(msgspec.Struct, frozen=True):
+    """Others had their turn, after :class:`GiveWay`."""
+
+
 class Refused(msgspec.Struct, frozen=True):
     """There is no room: for the request, which has not begun, or for a step of it that was to run elsewhere, and will
     not be run. The request fails with this error."""
@@ -95,7 +101,7 @@ class Closed(msgspec.Struct, frozen=True):
 
 
 Input: TypeAlias = (
-    Start | Settled | StepReturned | StepAwaits | StepRaised | Refused | DeadlinePassed | Cancelled | Closed
+    Start | Settled | StepReturned | StepAwaits | StepRaised | GoOn | Refused | DeadlinePassed | Cancelled | Closed
 )
 
 
@@ -140,6 +146,11 @@ class RunStep(msgspec.Struct, frozen=True):
     """What the coroutine's ``await`` gives; None at its start."""
 
 
+class GiveWay(msgspec.Struct, frozen=True):
+    """The request could go on, and has for long (see ``Surroundings.in_a_row``): let others have their turn, and answer
+    with :class:`GoOn`."""
+
+
 class StepOverran(msgspec.Struct, frozen=True):
     """A step that was run in place took longer than ``Surroundings.step_budget_ns``."""
 
@@ -166,4 +177,6 @@ class ReportBug(msgspec.Struct, frozen=True):
     exception: BaseException | None
 
 
-Action: TypeAlias = StartEffect | CancelEffect | DetachEffect | RunStep | StepOverran | Respond | Discard | ReportBug
+Action: TypeAlias = (
+    StartEffect | CancelEffect | DetachEffect | RunStep | GiveWay | StepOverran | Respond | Discard | ReportBug
+)

@@ -17,7 +17,12 @@ _WANTS_A_LOOP = re.compile(r"\bnot?\b.* event loop|async context|async library",
 
 def wants_a_loop(exception: BaseException) -> bool:
     """Whether a step failed as what it called found no event loop."""
-    return isinstance(exception, RuntimeError) and _WANTS_A_LOOP.search(str(exception)) is not None
+    if not issubclass(type(exception), RuntimeError):
+        return False
+    try:
+        return _WANTS_A_LOOP.search(str(exception)) is not None
+    except Exception:  # of an exception that cannot be told
+        return False
 
 
 def awaited_no_need(step: CompiledStep) -> str:

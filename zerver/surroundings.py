@@ -34,6 +34,8 @@ class Surroundings(msgspec.Struct, frozen=True):
     trace: Trace | None = None
     offload: Container[CompiledStep] | None = None
     """The steps that are to run elsewhere (see :class:`~zerver.signals.RunStep`); it may change at any time."""
+    in_a_row: int = sys.maxsize
+    """How many continuations run before others are given way (see :class:`~zerver.signals.GiveWay`)."""
     step_budget_ns: int = sys.maxsize
     """A step that runs in place for longer is reported (see :class:`~zerver.signals.StepOverran`)."""
     count: Callable[[str, int, int], object] | None = None

@@ -291,14 +291,7 @@ async def test_deep_chains_of_continuations_neither_recurse_nor_deadlock_with_on
         assert [await one.status() for one in several] == [200] * 5
 
 
-@pytest.mark.parametrize(
-    "mode",
-    [
-        pytest.param(mode, marks=pytest.mark.xfail(reason="a Need without effects resumes within the same advance()"))
-        for mode in ("adaptive", "inline")
-    ]
-    + ["pool"],
-)
+@every_mode
 async def test_a_chain_of_needs_without_effects_gives_the_loop_back(app: App, mode: str) -> None:
     def again(ctx: CtxView) -> Decision:
         return Need([], then=again)

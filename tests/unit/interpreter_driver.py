@@ -114,6 +114,7 @@ class Driver:
         sources: Sources | None = None,
         trace: bool = True,
         budget_ns: int = sys.maxsize,
+        in_a_row: int = sys.maxsize,
     ) -> None:
         self.now_ns = 1_000 * SECOND
         self.actions: list[Action] = []
@@ -128,6 +129,7 @@ class Driver:
             trace=self if trace else None,
             offload=None if offload is None else _Chosen(offload),
             step_budget_ns=budget_ns,
+            in_a_row=in_a_row,
         )
         compiled = tuple(step if isinstance(step, CompiledStep) else compile_step(step) for step in steps)
         request = Request("GET", "/", id="r1") if request is None else request

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from types import CoroutineType
 from typing import Any, Never
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -21,6 +22,8 @@ from zerver.signals import (
     Cancelled,
     Closed,
     DeadlinePassed,
+    GiveWay,
+    GoOn,
     Input,
     Refused,
     Respond,
@@ -74,6 +77,16 @@ def waiting() -> Driver:
     return driver
 
 
+def again(ctx: CtxView) -> Decision:
+    return Need([])
+
+
+def parked() -> Driver:
+    driver = Driver(register, again, again, end, in_a_row=2)
+    driver.start()
+    return driver
+
+
 def offloaded() -> Driver:
     driver = Driver(register, away, end, offload=lambda step: step.name == "away")
     driver.start()
@@ -107,6 +120,7 @@ def closed() -> Driver:
 PHASES: dict[str, tuple[Callable[[], Driver], Phase]] = {
     "NEW": (new, Phase.NEW),
     "WAITING": (waiting, Phase.WAITING),
+    "PARKED": (parked, Phase.WAITING),
     "OFFLOADED": (offloaded, Phase.OFFLOADED),
     "ENDED": (ended, Phase.ENDED),
     "ENDED away": (ended_while_away, Phase.ENDED),
@@ -131,6 +145,7 @@ INPUTS: dict[str, Callable[[], Input]] = {
     "StepReturned": lambda: StepReturned(Continue()),
     "StepAwaits": lambda: suspended(None),
     "StepRaised": lambda: StepRaised(ValueError("x")),
+    "GoOn": GoOn,
     "Refused": lambda: Refused(Error(ErrorKind.OVERLOADED, "no thread is free")),
     "DeadlinePassed": DeadlinePassed,
     "Cancelled": lambda: Cancelled("the client has gone"),
@@ -139,14 +154,15 @@ INPUTS: dict[str, Callable[[], Input]] = {
 
 # As in the table at the top of the interpreter; a dot is: dropped and counted.
 TABLE = """
-    phase        Start  Settled  Settled(stray)  StepReturned  StepAwaits  StepRaised  Refused      DeadlinePassed  Cancelled  Closed
-    NEW          run    .        .               .             .           .           503          504             abandon    abandon+close
-    WAITING      .      join     .               .             .           .           .            504             abandon    abandon+close
-    OFFLOADED    .      .        .               go-on         wait        bug         503          504             abandon    abandon+later
-    ENDED        .      .        .               .             .           .           .            .               .          close
-    ENDED-away   .      .        .               clean         clean       clean       clean        .               .          later
-    CLOSED-away  .      .        .               clean+close   clean+close clean+close clean+close  .               .          later
-    CLOSED       .      .        .               .             .           .           .            .               .          .
+    phase        Start  Settled  Settled(stray)  StepReturned  StepAwaits  StepRaised  GoOn   Refused      DeadlinePassed  Cancelled  Closed
+    NEW          run    .        .               .             .           .           .      503          504             abandon    abandon+close
+    WAITING      .      join     .               .             .           .           .      .            504             abandon    abandon+close
+    PARKED       .      .        .               .             .           .           go-on  .            504             abandon    abandon+close
+    OFFLOADED    .      .        .               go-on         wait        bug         .      503          504             abandon    abandon+later
+    ENDED        .      .        .               .             .           .           .      .            .               .          close
+    ENDED-away   .      .        .               clean         clean       clean       .      clean        .               .          later
+    CLOSED-away  .      .        .               clean+close   clean+close clean+close .      clean+close  .               .          later
+    CLOSED       .      .        .               .             .           .           .      .            .               .          .
 """  # noqa: E501
 
 
@@ -210,6 +226,62 @@ def test_every_input_in_every_phase_does_what_the_table_says(phase: str, name: s
     assert exits == [expected_phase is Phase.CLOSED][: len(exits)]
     if isinstance(event, StepAwaits):
         event.coroutine.close()
+
+
+def test_what_goes_on_without_end_gives_way_again_and_again_and_ends_at_the_deadline() -> None:
+    def endless(ctx: CtxView) -> Decision:
+        return Need([], then=endless)
+
+    driver = Driver(endless, in_a_row=3)
+    assert driver.start() == [GiveWay()]
+    for _ in range(5):
+        assert driver.feed(GoOn()) == [GiveWay()]
+    assert driver.run.need_id == 18
+    driver.pass_time(31)
+    driver.feed(GoOn())
+    assert driver.status == 504
+
+
+@pytest.mark.parametrize("event", [DeadlinePassed(), Cancelled("gone"), Closed()], ids=repr)
+def test_an_async_step_that_is_parked_is_closed_when_its_request_ends(event: Input) -> None:
+    notes = []
+
+    async def asks(ctx: CtxView) -> Decision:
+        try:
+            await need(effect())
+        finally:
+            notes.append("closed")
+        return Continue()
+
+    driver = Driver(asks)
+    driver.start()
+    driver.run.around = msgspec.structs.replace(driver.run.around, in_a_row=0)
+    assert driver.settle(0, ok()) == [GiveWay()]
+    assert notes == []
+    driver.feed(event)
+    assert notes == ["closed"]
+    assert driver.feed(GoOn()) == []
+
+
+@pytest.mark.parametrize("what", ["raises", "done"])
+def test_a_value_that_lies_about_its_class_does_not_come_through(what: str) -> None:
+    def evil(self: object) -> Any:
+        raise RuntimeError("do not look at me")
+
+    body: dict[str, Any] = {"__class__": property(evil), "__str__": evil}
+    problem: Any = type("Evil", (RuntimeError,), body)()
+
+    def step(ctx: CtxView) -> Decision:
+        if what == "raises":
+            raise problem
+        return Done(problem)
+
+    for offload in (None, lambda step: True):
+        driver = Driver(step, offload=offload)
+        driver.start()
+        if offload:
+            driver.run_offloaded()
+        assert driver.status == 500
 
 
 # --- Any inputs in any order

@@ -40,6 +40,8 @@ from ..signals import (
     DeadlinePassed,
     DetachEffect,
     Discard,
+    GiveWay,
+    GoOn,
     Input,
     Refused,
     ReportBug,
@@ -59,9 +61,11 @@ __all__ = ["Exchange", "ReactorEngine"]
 
 _log = logging.getLogger("zerver")
 
-_MOST: Final = 64  # inputs that one request takes in one turn
+_MOST: Final = 64  # inputs that one request takes in one turn, and continuations that it runs upon one
+_TURN_NS: Final = 2_000_000  # after its first step, in which it begins others in the same turn
 _START: Final = Start()
 _CLOSED: Final = Closed()
+_GO_ON: Final = GoOn()
 _BUSY = Error(ErrorKind.OVERLOADED, "the server is busy; try again later", retry_after=1.0)
 _REFUSED: Final = Refused(_BUSY)
 
@@ -90,7 +94,9 @@ class ReactorEngine:
         self.clock = around.clock
         self.live: Live[Exchange] = Live()
         self.placement = placement
-        self.around = msgspec.structs.replace(around, offload=placement.elsewhere, step_budget_ns=placement.budget_ns)
+        self.around = msgspec.structs.replace(
+            around, offload=placement.elsewhere, step_budget_ns=placement.budget_ns, in_a_row=_MOST
+        )
 
     def begin(self, pipeline: Pipeline, request: Request, started_ns: int, answered: Answered) -> Exchange | None:
         """See :meth:`Engine.begin`."""
@@ -216,17 +222,26 @@ class Exchange:
         run, engine = self.run, self._engine
         deadline = run.deadline_ns / 1e9
         self._driving = True
-        left = _MOST
+        left, ends_ns = _MOST, 0
         while True:
             for action in actions:
                 if type(action) is StartEffect:
                     self._start_effect(action, None if action.background else deadline)
+                elif type(action) is GiveWay:
+                    self._put(_GO_ON, CONTINUE)
+                    left = 0
                 else:
                     self._carry_out(action)
             left -= 1
             inbox = self._inbox
             if not inbox or left <= 0:
                 break
+            if actions:  # a step has run
+                now = engine.clock()
+                if not ends_ns:
+                    ends_ns = now + _TURN_NS
+                elif now > ends_ns:
+                    break
             # As _advance() does it, and once for all that ask for nothing.
             loop = events._get_running_loop()
             events._set_running_loop(None)
