@@ -716,7 +716,7 @@ def leaf(kind: msgspec.inspect.Type) -> st.SearchStrategy[Any]:
 
 
 @given(settings_of(Config))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_what_is_allowed_loads_alike_from_each_layer_and_can_be_written_down_and_loaded_again(data: Any) -> None:
     config = load(data)
     assert load({}, {}, data) == config
@@ -743,7 +743,7 @@ def check_words(error: ConfigError | None) -> None:
 
 
 @given(ANY_JSON)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @example("\ud800")
 @example({"server": {"port": 10**5000}})
 @example({"server": {"port": "\ud800"}})
@@ -755,7 +755,7 @@ WRONG = ANY_JSON | st.sampled_from([10**400, float("nan"), "redis://a:b@c", "\ud
 
 
 @given(settings_of(Config, WRONG), st.none() | settings_of(Config, WRONG))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_any_document_and_flags_near_the_settings_load_or_raise_config_error(data: object, overrides: object) -> None:
     check_words(refusal(data, {}, overrides))
 
@@ -765,13 +765,13 @@ VALUES = st.text(max_size=12) | ANY_JSON.map(json.dumps)
 
 
 @given(st.dictionaries(NAMES.map("ZERVER_".__add__), VALUES, max_size=3))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_any_environment_loads_or_raises_config_error(env: dict[str, str]) -> None:
     check_words(refusal({}, env, {}))
 
 
 @given(st.binary(max_size=40) | ANY_JSON.map(lambda data: json.dumps(data).encode()))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_any_bytes_are_json_or_raise_config_error(text: bytes) -> None:
     with contextlib.suppress(ConfigError):
         parse(text)

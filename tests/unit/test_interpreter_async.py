@@ -596,7 +596,7 @@ def told(events: list[Event]) -> list[Any]:
     ]
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(plans(), st.sampled_from([Done.text("x"), Fail(ErrorKind.CONFLICT, "no"), Continue()]), st.data())
 def test_an_async_step_equals_its_continuation_twin_in_slots_trace_and_answer(
     plan: Plan, last: End, data: st.DataObject

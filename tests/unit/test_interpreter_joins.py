@@ -109,7 +109,7 @@ def larger_cases(draw: st.DrawFn) -> Case:
     return Case(required, join, mode, detach, order, successes)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(larger_cases(), st.sampled_from(get_args(Form)))
 def test_larger_needs_end_as_the_contract_says(case: Case, form: Form) -> None:
     hold_against_the_contract(case, form)

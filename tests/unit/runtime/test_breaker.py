@@ -387,5 +387,5 @@ class HistoriesOfOneProbe(Histories):
 
 TestHistories = Histories.TestCase
 TestHistoriesOfOneProbe = HistoriesOfOneProbe.TestCase
-TestHistories.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
-TestHistoriesOfOneProbe.settings = settings(max_examples=30, stateful_step_count=40, deadline=None)
+TestHistories.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
+TestHistoriesOfOneProbe.settings = settings(max_examples=20, stateful_step_count=40, deadline=None)

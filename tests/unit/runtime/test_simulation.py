@@ -30,7 +30,7 @@ from zerver_runtime.testing import simulation as simulation_module
 from zerver_runtime.testing.faults import NO_FAULTS, Faults
 from zerver_runtime.testing.simulation import InvariantViolated, SimulatedProcess, Simulation, seeds
 
-COUNT = 40
+COUNT = 25
 """Histories of each kind, which take about 1 s in all; the integration tests run thousands."""
 
 NARROW = 12
