@@ -18,7 +18,7 @@ from .request import Request
 from .response import Response
 from .signals import RunStep
 from .surroundings import Surroundings
-from .trace.events import Event
+from .trace.events import Event, EventKind
 
 __all__ = [
     "CLOSED",
@@ -145,6 +145,13 @@ class Execution(RequestState):
             self.events.append(event)
         elif self.around.trace is not None:
             self.events = [event]
+
+    def note(
+        self, kind: EventKind, name: str, need: int | None = None, effect: int = -1, detail: object = None
+    ) -> None:
+        """One more event of its trace, if it has one, which happens now; of the last Need, if not said otherwise."""
+        if self.around.trace is not None:
+            self.tell((kind, self.around.clock(), name, self.need_id if need is None else need, effect, detail))
 
     @property
     def slots(self) -> Mapping[Any, Any]:

@@ -31,23 +31,20 @@ from .client_input import BadInput
 from .compiled_step import CompiledStep
 from .context import CtxView
 from .decision import Continue, Done, Fail, Need
+from .ending import abandon, bug, close, close_coroutine, deadline_error, discard, end, fail, let_go
 from .error import Error, ErrorKind
 from .execution import CLOSED, ENDED, NEW, OFFLOADED, WAITING, Execution, Following, PendingNeed, Phase
 from .need import Asking
-from .response import Response, StreamBody
+from .response import Response
 from .signals import (
     Action,
-    CancelEffect,
     Cancelled,
     Closed,
     DeadlinePassed,
-    DetachEffect,
-    Discard,
     GiveWay,
     GoOn,
     Input,
     Refused,
-    ReportBug,
     Respond,
     RunStep,
     Settled,
@@ -94,23 +91,23 @@ def advance(run: Execution, event: Input) -> list[Action]:
         _run(run, _NEXT_IN_PIPELINE, actions)
     elif type(event) is Closed and phase is not CLOSED:
         if phase in _LIVE:
-            _abandon(run, "closed before it ended", actions)
+            abandon(run, "closed before it ended", actions)
         if run.offloaded is not None:
             run.close_later = True  # exit callbacks must not pull the ground from under a step that still runs
         else:
-            _close(run, actions)
+            close(run, actions)
     elif type(event) is GoOn and run.parked is not None:
         following, run.parked = run.parked, None
         _run(run, following, actions)
     elif type(event) is DeadlinePassed and phase in _LIVE:
-        _fail(run, _deadline_error(run), actions)
+        fail(run, deadline_error(run), actions)
     elif type(event) is Cancelled and phase in _LIVE:
-        _abandon(run, event.reason, actions)
+        abandon(run, event.reason, actions)
     elif isinstance(event, (StepReturned, StepAwaits, StepRaised, Refused)) and run.offloaded is not None:
         _step_back(run, run.offloaded, event, actions)
     elif type(event) is Refused and phase is NEW:
         late = run.around.clock() >= run.deadline_ns
-        _fail(run, _deadline_error(run) if late else event.error, actions)
+        fail(run, deadline_error(run) if late else event.error, actions)
     else:
         run.dropped += 1
     return actions
@@ -127,14 +124,13 @@ def run_step(work: RunStep) -> StepReturned | StepAwaits | StepRaised:
 
 def _call(step: CompiledStep, view: _View, coroutine: _Coroutine, value: Any) -> Any:
     """Run a step, or go on with it. What it returned, or StepAwaits, or StepRaised."""
-    if coroutine is None:
-        try:
-            coroutine = result = step.fn(view)
-        except BaseException as problem:  # a step may raise anything, and none of it may end the engine
-            return StepRaised(problem)
-        if type(result) is not CoroutineType:
-            return result
-    return _resume(coroutine, value)
+    if coroutine is not None:
+        return _resume(coroutine, value)
+    try:
+        result: Any = step.fn(view)
+    except BaseException as problem:  # a step may raise anything, and none of it may end the engine
+        return StepRaised(problem)
+    return _resume(result, None) if type(result) is CoroutineType else result
 
 
 def _resume(coroutine: CoroutineType[Any, Any, Any], value: Any) -> Any:
@@ -162,8 +158,8 @@ def _run(run: Execution, following: Following | None, actions: _Actions) -> None
     if now >= deadline_ns:
         run.tell((now,))
         if type(following) is tuple:
-            _close_coroutine(following[2], actions)
-        _fail(run, _deadline_error(run), actions)
+            close_coroutine(following[2], actions)
+        fail(run, deadline_error(run), actions)
         return
     if now - run.started_ns > QUICK_NS:
         run.tell((now,))
@@ -181,6 +177,7 @@ def _run(run: Execution, following: Following | None, actions: _Actions) -> None
                     _elsewhere(run, RunStep(step, view, None, None), now, actions)
                     return
                 began = now
+                result: Any
                 try:  # as _call() does it
                     result = step.fn(view)
                 except BaseException as problem:
@@ -203,7 +200,7 @@ def _run(run: Execution, following: Following | None, actions: _Actions) -> None
                     break
             else:
                 run.tell((now,))
-                _bug(run, endless(run), None, actions)
+                bug(run, endless(run), None, actions)
                 return
         else:
             step, its_view, coroutine, value = following
@@ -240,35 +237,35 @@ def _take(
             _raised(run, step, result.exception, actions)
             return None
         if kind is StepAwaits:
-            _close_coroutine(result.coroutine, actions)
-        _discard(result, actions)
-        _fail(run, _deadline_error(run), actions)
+            close_coroutine(result.coroutine, actions)
+        discard(result, actions)
+        fail(run, deadline_error(run), actions)
     elif kind is Continue:
         run.position += 1
         return _NEXT_IN_PIPELINE
     elif kind is Done and not issubclass(type(result.response), Response):
-        _bug(run, no_response(step, result.response), None, actions)
+        bug(run, no_response(step, result.response), None, actions)
     elif kind is Done:
         run.response, run.answered_ns = result.response, now
-        _end(run, actions)
+        end(run, actions)
         actions.append(Respond(result.response))
     elif kind is Need:
         return _ask(run, step, view, result, None, False, actions)
     elif kind is Fail:
-        _fail(run, Error(result.kind, result.what, result.key, result.detail, result.retry_after), actions)
+        fail(run, Error(result.kind, result.what, result.key, result.detail, result.retry_after), actions)
     elif kind is StepRaised and _is_bad_input(result.exception):
-        _fail(run, result.exception.error, actions)
+        fail(run, result.exception.error, actions)
     elif kind is StepRaised:
         _raised(run, step, result.exception, actions)
     elif kind is StepAwaits and type(result.asked) is Asking:
         return _ask(run, step, view, result.asked.need, result.coroutine, result.asked.single, actions)
     elif kind is StepAwaits:
-        _close_coroutine(result.coroutine, actions)
-        _bug(run, awaited_no_need(step), None, actions)
+        close_coroutine(result.coroutine, actions)
+        bug(run, awaited_no_need(step), None, actions)
     else:
         if kind is CoroutineType:
             result.close()
-        _bug(run, no_decision(step, result), None, actions)
+        bug(run, no_decision(step, result), None, actions)
     return None
 
 
@@ -279,10 +276,10 @@ def _is_bad_input(exception: BaseException) -> bool:
 def _step_back(run: Execution, work: RunStep, event: _StepBack, actions: _Actions) -> None:
     run.offloaded = None
     if isinstance(event, Refused):
-        _close_coroutine(work.coroutine, actions)
+        close_coroutine(work.coroutine, actions)
         if run.phase is OFFLOADED:
             late = run.around.clock() >= run.deadline_ns
-            _fail(run, _deadline_error(run) if late else event.error, actions)
+            fail(run, deadline_error(run) if late else event.error, actions)
             return
     elif run.phase is OFFLOADED:
         result = event.value if isinstance(event, StepReturned) else event
@@ -290,18 +287,18 @@ def _step_back(run: Execution, work: RunStep, event: _StepBack, actions: _Action
         return
     run.dropped += 1  # the request ended meanwhile
     if isinstance(event, StepAwaits):
-        _close_coroutine(event.coroutine, actions)
+        close_coroutine(event.coroutine, actions)
     if isinstance(event, StepReturned):
-        _discard(event.value, actions)
+        discard(event.value, actions)
     if run.close_later:
-        _close(run, actions)
+        close(run, actions)
 
 
 def _raised(run: Execution, step: CompiledStep, exception: BaseException, actions: _Actions) -> None:
     if wants_a_loop(exception):
-        _bug(run, awaited_no_need(step), exception, actions)
+        bug(run, awaited_no_need(step), exception, actions)
     else:
-        _bug(run, f"step {step.name} failed", exception, actions)
+        bug(run, f"step {step.name} failed", exception, actions)
 
 
 # Needs
@@ -318,20 +315,20 @@ def _ask(
         except BaseException as raised:  # what it says may name files, and is for the log alone
             problem, exception = f"step {asker.name}: its continuation cannot run", raised
     if problem is not None:
-        _close_coroutine(coroutine, actions)
-        _bug(run, problem, exception, actions)
+        close_coroutine(coroutine, actions)
+        bug(run, problem, exception, actions)
         return None
     run.need_id += 1
     run.pending = pending = PendingNeed(run.need_id, need, asker, view, then, coroutine, single)
     run.phase = WAITING
     run.compensations += tuple(need.compensations)
-    _trace(run, EventKind.NeedScheduled, asker.name, detail=need)
+    run.note(EventKind.NeedScheduled, asker.name, detail=need)
     return _follow(run, pending, pending.join.begin(), actions)
 
 
 def _late(run: Execution, event: Settled) -> None:
     run.dropped += 1
-    _trace(run, EventKind.EffectLate, "", event.need, event.effect, event.outcome)
+    run.note(EventKind.EffectLate, "", event.need, event.effect, event.outcome)
 
 
 def _follow(run: Execution, pending: PendingNeed, verdict: Verdict, actions: _Actions) -> Following | None:
@@ -342,14 +339,14 @@ def _follow(run: Execution, pending: PendingNeed, verdict: Verdict, actions: _Ac
         actions.append(StartEffect(pending.id, index, effect, detach and not effect.required))
     if verdict.state == "pending":
         return None
-    _trace(run, EventKind.JoinSatisfied, "", detail=verdict.state)
-    _let_go(run, pending, verdict.cancel, verdict.detach, actions)
+    run.note(EventKind.JoinSatisfied, "", detail=verdict.state)
+    let_go(run, pending, verdict.cancel, verdict.detach, actions)
     outcomes = pending.outcomes
     run.errors = tuple([_error(one) for one in outcomes if one is not None and type(one) is not Success])
     if verdict.failed is not None:
         late = run.around.clock() >= run.deadline_ns
-        _close_coroutine(pending.coroutine, actions)
-        _fail(run, _deadline_error(run) if late else _error(outcomes[verdict.failed]), actions)
+        close_coroutine(pending.coroutine, actions)
+        fail(run, deadline_error(run) if late else _error(outcomes[verdict.failed]), actions)
         return None
     asker, writers, values = pending.asker, run.writers, run.values
     for effect, outcome in zip(effects, outcomes, strict=True):
@@ -366,135 +363,16 @@ def _follow(run: Execution, pending: PendingNeed, verdict: Verdict, actions: _Ac
             writers[slot] = asker
             values[slot] = value
     if pending.coroutine is not None:
-        _trace(run, EventKind.ContinuationStart, pending.asker.name)
+        run.note(EventKind.ContinuationStart, pending.asker.name)
         given = tuple([outcome.value if type(outcome) is Success else None for outcome in outcomes])
         return pending.asker, pending.view, pending.coroutine, given[0] if pending.single else given
     if pending.then is None:
         run.position += 1
         return _NEXT_IN_PIPELINE
-    _trace(run, EventKind.ContinuationStart, pending.then.name)
+    run.note(EventKind.ContinuationStart, pending.then.name)
     return pending.then, None, None, None
-
-
-def _let_go(
-    run: Execution, pending: PendingNeed, cancel: tuple[int, ...], detach: tuple[int, ...], actions: _Actions
-) -> None:
-    run.pending = None
-    for index in cancel:
-        _trace(run, EventKind.EffectCancelled, pending.need.effects[index].label, pending.id, index)
-        actions.append(CancelEffect(pending.id, index))
-    actions += [DetachEffect(pending.id, index, pending.need.effects[index]) for index in detach]
 
 
 def _error(outcome: Outcome | None) -> Error:
     error = outcome.error if type(outcome) is Failure else None
     return error if isinstance(error, Error) else Error(ErrorKind.INTERNAL, "an effect failed")
-
-
-# Ends
-
-
-def _deadline_error(run: Execution) -> Error:
-    seconds = (run.deadline_ns - run.started_ns) / 1e9
-    return Error(ErrorKind.TIMEOUT, f"the request took longer than its deadline of {seconds:g} s")
-
-
-def _bug(run: Execution, what: str, exception: BaseException | None, actions: _Actions) -> None:
-    actions.append(ReportBug(what, exception))
-    _fail(run, Error(ErrorKind.INTERNAL, what), actions, exception)
-
-
-def _fail(run: Execution, error: Error, actions: _Actions, exception: BaseException | None = None) -> None:
-    run.failure = error
-    _trace(run, EventKind.Fail, "", detail=error)
-    _end(run, actions)
-    try:
-        response = run.around.render(error, run.request, exception)
-        if not isinstance(response, Response):
-            raise TypeError(f"it returned {type(response).__name__}, not a Response")
-    except BaseException as problem:  # the app's renderer may raise anything; the client still gets an answer
-        actions.append(ReportBug("the error renderer failed", problem))
-        response = Response(500, (("content-type", "text/plain; charset=utf-8"),), b"Internal Server Error")
-    run.response = response
-    actions.append(Respond(response))
-
-
-def _abandon(run: Execution, reason: str, actions: _Actions) -> None:
-    run.failure = reason
-    _trace(run, EventKind.Fail, "", detail=reason)
-    _end(run, actions)
-
-
-def _end(run: Execution, actions: _Actions) -> None:
-    """Stop waiting, if there is a Need. Like a failed join: detached effects go on, the rest stops."""
-    run.phase = ENDED
-    parked, run.parked = run.parked, None
-    if type(parked) is tuple:
-        _close_coroutine(parked[2], actions)
-    pending = run.pending
-    if pending is None:
-        return
-    effects = pending.need.effects
-    left = [index for index in range(len(effects)) if pending.join.settled(index) is None]
-    detach = tuple([index for index in left if pending.need.detach and not effects[index].required])
-    _let_go(run, pending, tuple([index for index in left if index not in detach]), detach, actions)
-    _close_coroutine(pending.coroutine, actions)
-
-
-def _discard(result: Any, actions: _Actions) -> None:
-    """Nobody will send what a step came to."""
-    if type(result) is not Done or not issubclass(type(result.response), Response):
-        return
-    if isinstance(result.response.body, StreamBody):
-        actions.append(Discard(result.response.body))
-
-
-def _close_coroutine(coroutine: _Coroutine, actions: _Actions) -> None:
-    if coroutine is None:
-        return
-    try:
-        coroutine.close()
-    except BaseException as problem:  # its finally block may raise anything, or await, which is refused
-        actions.append(ReportBug("the cleanup of an async step failed; its finally block may not await", problem))
-
-
-def _close(run: Execution, actions: _Actions) -> None:
-    run.phase = CLOSED
-    if run.exits:
-        _call_exits(run, actions)
-    around = run.around
-    trace, count = around.trace, around.count
-    if trace is None and count is None:
-        return
-    run.ended_ns = now = around.clock()
-    took, response = now - run.started_ns, run.response
-    status = 0 if response is None else response.status
-    if count is not None:
-        count(run.route, status, took)
-    if trace is not None:
-        if run.events is not None:
-            run.events.append(None)
-        if took > trace.least_ns or run.failure is not None or not 0 < status < 500:
-            trace.end(run)
-
-
-def _call_exits(run: Execution, actions: _Actions) -> None:
-    while run.exits:
-        callback, name = run.exits.pop(), ""
-        try:
-            name = getattr(callback, "__qualname__", type(callback).__qualname__)
-            _trace(run, EventKind.OnExit, name)
-            result = callback()
-            if type(result) is CoroutineType:
-                result.close()
-                raise TypeError("it is async, and nothing would await it; give a plain function")
-        except BaseException as problem:  # one callback must not stop the others
-            actions.append(ReportBug(f"on_exit callback {name} failed", problem))
-
-
-def _trace(
-    run: Execution, kind: EventKind, name: str, need: int | None = None, effect: int = -1, detail: object = None
-) -> None:
-    if run.around.trace is not None:
-        need = run.need_id if need is None else need
-        run.tell((kind, run.around.clock(), name, need, effect, detail))
