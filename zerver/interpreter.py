@@ -231,7 +231,8 @@ def _take(
     in_time = now < run.deadline_ns
     asks = kind is StepAwaits and type(result.asked) is Asking
     told = Need if asks else kind  # the same trace, whichever way a step asks
-    run.tell((run.position, step, began, now, told if in_time else told.__name__))
+    sound = kind is not Done or issubclass(type(result.response), Response)
+    run.tell((run.position, step, began, now, told if in_time and sound else told.__name__))
     if not in_time:
         if kind is StepRaised and not _is_bad_input(result.exception):
             _raised(run, step, result.exception, actions)
@@ -243,7 +244,7 @@ def _take(
     elif kind is Continue:
         run.position += 1
         return _NEXT_IN_PIPELINE
-    elif kind is Done and not issubclass(type(result.response), Response):
+    elif not sound:
         bug(run, no_response(step, result.response), None, actions)
     elif kind is Done:
         run.response, run.answered_ns = result.response, now

@@ -329,6 +329,7 @@ def test_a_step_that_is_done_with_no_response_is_500_which_names_step_and_type(g
     assert driver.status == 500
     (bug,) = driver.bugs
     assert bug.what.startswith(f"step show returned Done({type(given).__name__}): give it a Response")
+    assert driver.names("Done", "Fail") == [""], "it failed, and was not done"
 
 
 def test_what_is_no_response_is_not_sent_after_the_deadline_either() -> None:

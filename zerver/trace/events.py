@@ -63,9 +63,9 @@ Event: TypeAlias = "tuple[Any, ...] | None"
 
 - ``(at_ns,)``: steps run in place from now on.
 - ``(position, step, began_ns, ended_ns, type of the result)``: a step's ``StepStart`` and ``StepEnd``; and ``Done``, if
-  it gave that. Past the deadline, which comes first then, the type's name. Without ``began_ns`` its start has been told
-  by itself: ``(position, step, at_ns)``, as it ran elsewhere. ``position`` is that in the pipeline, of the step or of
-  the one that it continues.
+  it gave that. Where that does not count, the type's name: past the deadline, which comes first then, and for ``Done``
+  of no response. Without ``began_ns`` its start has been told by itself: ``(position, step, at_ns)``, as it ran
+  elsewhere. ``position`` is that in the pipeline, of the step or of the one that it continues.
 - ``(name, seconds, start, detail, raw)``: what the dispatcher tells of an effect, by the name of the kind. ``start`` is
   what began it, and ``raw`` what its driver gave, if it completed. The first that is told of an effect says that it
   was scheduled, too, and that it completed says that its request was told so: ``ContinuationEnqueued``.
