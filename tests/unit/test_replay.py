@@ -552,6 +552,38 @@ def test_a_bug_replays_as_the_same_bug_also_where_the_server_told_its_traceback(
     assert replay(app, debugged).outcome == "identical"
 
 
+class Untold(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("do not look at me")
+
+
+def done_with_nothing(ctx: CtxView) -> Decision:
+    return Done(None)  # type: ignore[arg-type]
+
+
+def raises_what_cannot_be_told(ctx: CtxView) -> Decision:
+    raise Untold
+
+
+def gives_what_lies(ctx: CtxView) -> Any:
+    return type("Evil", (), {"__class__": property(lambda self: 1 / 0)})()
+
+
+@pytest.mark.parametrize(
+    "step", [done_with_nothing, raises_what_cannot_be_told, gives_what_lies], ids=lambda step: step.__name__
+)
+def test_a_step_that_came_to_what_cannot_be_told_replays_as_such(step: Any) -> None:
+    def other(ctx: CtxView) -> Decision:
+        return step(ctx) if planted else Continue()
+
+    planted, app = True, app_of(other, answers)
+    assert replay(app, recorded(app)).outcome == "identical"
+    planted = False
+    record = recorded(app)
+    planted = True
+    assert replay(app, record).outcome == "diverged"
+
+
 def test_a_step_whose_source_changed_is_told(tmp_path: Path) -> None:
     file = tmp_path / "stepped.py"
     text = "from zerver import *\ndef plain(ctx: CtxView) -> Decision:\n    return Done.text('yes')\n"

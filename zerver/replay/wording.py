@@ -11,6 +11,7 @@ from ..decision import Done, Fail, Need
 from ..effect import Effect
 from ..effects.sql import SqlStatement
 from ..need import Asking
+from ..response import Response
 from ..signals import StepAwaits, StepRaised, StepReturned
 from ..trace.record import EffectNote, ErrorNote, NeedNote
 
@@ -27,7 +28,7 @@ def need_of(result: Result) -> Need | None:
     """What a step asks for, whichever way; ``None``: it does not."""
     if isinstance(result, StepReturned) and type(result.value) is Need:
         return result.value
-    if isinstance(result, StepAwaits) and isinstance(result.asked, Asking):
+    if isinstance(result, StepAwaits) and type(result.asked) is Asking:
         return result.asked.need
     return None
 
@@ -42,19 +43,18 @@ def outcome_name(result: Result) -> str:
 def decision_text(result: Result) -> str:
     """What a step came to."""
     if isinstance(result, StepRaised):
-        problem = result.exception
-        if isinstance(problem, BadInput):
+        problem: Any = result.exception
+        if issubclass(type(problem), BadInput):  # as the interpreter asks
             error = problem.error
             return f"refused the input: {error.kind.name}: {error.what}"
-        return cut(f"raised {type(problem).__name__}: {problem}")
+        return cut(f"raised {type(problem).__name__}: {_told(problem)}")
     value = result.value if isinstance(result, StepReturned) else None
-    match value:
-        case Done():
-            return f"Done {value.response.status}"
-        case Fail():
-            return f"Fail {value.kind.name}: {value.what}"
-        case _:
-            return outcome_name(result)
+    if type(value) is Done:
+        given = value.response
+        return f"Done {given.status}" if issubclass(type(given), Response) else f"Done of a {type(given).__name__}"
+    if type(value) is Fail:
+        return f"Fail {value.kind.name}: {value.what}"
+    return outcome_name(result)
 
 
 def need_text(note: NeedNote) -> str:
@@ -92,6 +92,13 @@ def raised_at(step: CompiledStep, problem: BaseException) -> str:
         if frame.filename == file:
             return f"{file}:{frame.lineno}"
     return step.where
+
+
+def _told(problem: BaseException) -> str:
+    try:
+        return str(problem)
+    except Exception:  # it is the app's
+        return "it cannot be told"
 
 
 def cut(text: str) -> str:
