@@ -274,15 +274,15 @@ class App:
 
 
 def _unknown_params(pipeline: Pipeline, path: str, findings: Findings, shared: Container[CompiledStep]) -> list[str]:
-    """Steps that ask for path parameters which their route has not. No errors: the step may look first. And nothing of
-    a step that all routes share, which has to."""
+    """Steps that ask for path parameters which their route has not. No errors: it may not come to that. And nothing of
+    a step that all routes share, nor of what it goes on with: they have to look first."""
     known = [parameter.name for parameter in parse_template(path).parameters]
     there = ", ".join(f"{{{name}}}" for name in known) or "none"
     return [
         f"route {pipeline.label}: step {step.name} asks for path parameter {name!r} (line {line}), which the route "
         f"does not have (it has {there}): correct the name, or add {{{name}}} to the path"
-        for step, name, line in findings.params
-        if name not in known and step not in shared
+        for first, step, name, line in findings.params
+        if name not in known and first not in shared
     ]
 
 

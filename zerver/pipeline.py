@@ -42,8 +42,9 @@ class Findings(msgspec.Struct, frozen=True):
     errors: tuple[str, ...] = ()
     unread: tuple[tuple[CompiledStep, type[Slot[Any]]], ...] = ()
     """Slots that a step writes and none reads; empty where not all steps are known."""
-    params: tuple[tuple[CompiledStep, str, int], ...] = ()
-    """Path parameters that a step asks for by name, and in which line."""
+    params: tuple[tuple[CompiledStep, CompiledStep, str, int], ...] = ()
+    """Path parameters that a step asks for by name, and in which line; before it that of the pipeline which led to it.
+    None where one of them looks first at what there is."""
 
 
 class _Node:
@@ -76,7 +77,7 @@ def check_pipeline(pipeline: Pipeline) -> Findings:
     errors = [*_unwritten_reads(where, stages), *_second_writers(where, stages), *_loose_ends(where, stages[-1])]
     nodes = [node for stage in stages for node in stage]
     complete = all(node.complete for node in nodes)
-    params = [(node.step, *asked) for node in nodes if node.facts for asked in node.facts.params]
+    params = [(stage[0].step, node.step, *asked) for stage in stages for node in stage for asked in _params(node)]
     return Findings(tuple(errors), tuple(_unread_writes(nodes)) if complete else (), tuple(params))
 
 
@@ -159,6 +160,11 @@ def _unread_writes(nodes: list[_Node]) -> Iterator[tuple[CompiledStep, type[Slot
     for node in nodes:
         for slot in sorted(node.step.writes - read, key=_name):
             yield node.step, slot
+
+
+def _params(node: _Node) -> tuple[tuple[str, int], ...]:
+    looks = any(other.facts is not None and other.facts.looks for other in node.reached_from)
+    return () if looks or node.facts is None else node.facts.params
 
 
 def _name(slot: type) -> str:

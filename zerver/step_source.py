@@ -50,6 +50,8 @@ class SourceFacts(msgspec.Struct, frozen=True):
     """The line of a ``return`` that goes on with the next step, if there is one."""
     params: tuple[tuple[str, int], ...] = ()
     """Path parameters that it asks for by name, and the lines."""
+    looks: bool = False
+    """Whether it looks at which path parameters there are, so that it may ask for those only."""
 
 
 def function_of(fn: Any) -> types.FunctionType | None:
@@ -161,7 +163,7 @@ class _Reading:
             if isinstance(node, ast.Return):
                 self._returns(node.value, node.lineno)
         uses, then = tuple(self._uses()), tuple(dict.fromkeys(self.then))
-        return SourceFacts(uses, then, self.complete, self.continues, tuple(self._params()))
+        return SourceFacts(uses, then, self.complete, self.continues, tuple(self._params()), self._looks())
 
     def _uses(self) -> Iterator[SlotUse]:
         for method, call in self._calls_of_context():
@@ -177,6 +179,13 @@ class _Reading:
             match call.args:
                 case [ast.Constant(value=str(name)), *_] if method == "param":
                     yield name, call.lineno
+
+    def _looks(self) -> bool:
+        for node in self.own:
+            match node:
+                case ast.Attribute(value=ast.Name(id=self.context), attr="params"):
+                    return True
+        return False
 
     def _calls_of_context(self) -> Iterator[tuple[str, ast.Call]]:
         """Calls of methods of the context, while that is surely what its name stands for."""

@@ -289,6 +289,17 @@ def asks_later(ctx: CtxView) -> Decision:
     return Need([timer.sleep(0)], then=item_of)
 
 
+def looks_and_asks(ctx: CtxView) -> Decision:
+    return Need([timer.sleep(0)], then=item_of) if "item" in ctx.params else Continue()
+
+
+def nested(ctx: CtxView) -> Decision:
+    def inner(ctx: CtxView) -> str:
+        return ctx.param("item")
+
+    return Done.text("")
+
+
 @pytest.mark.parametrize(
     ("path", "step", "missing", "there"),
     [
@@ -299,6 +310,7 @@ def asks_later(ctx: CtxView) -> Decision:
         ("/items", asks_later, ["item", "part"], "none"),
         ("/items", computed, [], ""),
         ("/items", not_its_context, [], ""),
+        ("/items", nested, [], ""),
     ],
 )
 def test_a_step_that_asks_for_a_path_parameter_which_its_route_has_not_is_a_warning(
@@ -316,9 +328,18 @@ def test_a_step_that_asks_for_a_path_parameter_which_its_route_has_not_is_a_warn
     ]
 
 
-def test_a_step_of_all_routes_may_look_for_path_parameters_that_some_have() -> None:
+@pytest.mark.parametrize("step", [if_there, looks_and_asks, asks_later], ids=lambda step: step.__name__)
+def test_a_step_of_all_routes_may_look_for_path_parameters_that_some_have(step: Any) -> None:
     app = App()
-    app.use(if_there)
+    app.use(step)
     app.get("/a", done)
     app.get("/a/{item}", done)
+    assert app.check().warnings == ()
+
+
+@pytest.mark.parametrize("step", [if_there, looks_and_asks], ids=lambda step: step.__name__)
+def test_a_step_that_looks_at_what_parameters_there_are_asks_for_those_that_are_there(step: Any) -> None:
+    app = App()
+    app.get("/a", done, before=[step])
+    app.get("/a/{item}", done, before=[step])
     assert app.check().warnings == ()
