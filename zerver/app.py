@@ -187,7 +187,7 @@ class App:
             raise DefinitionError(f"route {method} {path}: before= is a list of steps; write before=[{name}]")
         compiled = tuple(compile_step(step, frame.f_locals) for step in (*before, *steps))
         where = f"{frame.f_code.co_filename}:{frame.f_lineno}"
-        deadline_ns = None if deadline is None else max(1, int(deadline * 1e9))
+        deadline_ns = None if deadline is None else max(1, round(deadline * 1e9))
         self._routes.append(_Route(method, path, compiled, deadline_ns, where))
 
     def _open(self, what: str) -> None:

@@ -114,7 +114,7 @@ def test_slots_of_the_declaring_function_are_found() -> None:
     assert pipeline(app, "GET", "/x").steps[0].writes == {Local}
 
 
-@pytest.mark.parametrize("deadline", [0.001, 1, 86_400])
+@pytest.mark.parametrize("deadline", [0.001, 1, 2.01, 86_400])
 def test_a_deadline_is_kept(deadline: float) -> None:
     app = App()
     app.get("/x", done, deadline=deadline)
