@@ -15,7 +15,9 @@ CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 WITHOUT_BODY: Final = frozenset({204, 304})  # RFC 9110 sections 15.3.5 and 15.4.5
 
 # RFC 9110 renamed these; the standard library followed in Python 3.13.
-_PHRASES = {413: "Content Too Large", 422: "Unprocessable Content"}
+_PHRASES = {
+    413: "Content Too Large", 414: "URI Too Long", 416: "Range Not Satisfiable", 422: "Unprocessable Content"
+}  # fmt: skip
 _REASONS = {status.value: _PHRASES.get(status.value, status.phrase) for status in HTTPStatus}
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")

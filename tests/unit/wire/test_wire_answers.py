@@ -63,7 +63,15 @@ def test_a_whole_answer_has_status_date_fields_length_and_body(status: int, body
 
 @pytest.mark.parametrize(
     ("status", "reason"),
-    [(200, b"OK"), (413, b"Content Too Large"), (422, b"Unprocessable Content"), (418, b"I'm a Teapot"), (299, b"")],
+    [
+        (200, b"OK"),
+        (413, b"Content Too Large"),
+        (414, b"URI Too Long"),
+        (416, b"Range Not Satisfiable"),
+        (418, b"I'm a Teapot"),
+        (422, b"Unprocessable Content"),
+        (299, b""),
+    ],
 )
 def test_the_reason_is_that_of_rfc_9110(status: int, reason: bytes) -> None:
     assert asked().respond(status, (), b"", 0.0).startswith(b"HTTP/1.1 %d %b\r\n" % (status, reason))
