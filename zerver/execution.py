@@ -18,7 +18,7 @@ from .request import Request
 from .response import Response
 from .signals import RunStep
 from .surroundings import Surroundings
-from .trace.events import Event, EventKind
+from .trace.events import MOST_EVENTS, Event, EventKind
 
 __all__ = [
     "CLOSED",
@@ -141,8 +141,10 @@ class Execution(RequestState):
 
     def tell(self, event: Event) -> None:
         """One more event of its trace, if it has one. On any thread that works for it."""
-        if self.events is not None:
-            self.events.append(event)
+        events = self.events
+        if events is not None:
+            if len(events) <= MOST_EVENTS:
+                events.append(event)
         elif self.around.trace is not None:
             self.events = [event]
 

@@ -28,7 +28,7 @@ from zerver.signals import (
     StartEffect,
 )
 from zerver.surroundings import Surroundings
-from zerver.trace.events import QUICK_NS
+from zerver.trace.events import MOST_EVENTS, QUICK_NS
 
 
 class A(Slot[str]):
@@ -249,6 +249,17 @@ def test_an_async_step_may_await_ten_thousand_needs() -> None:
     while driver.phase is Phase.WAITING:
         driver.settle(0, ok(1))
     assert driver.body == b"10000"
+
+
+def test_of_a_request_that_goes_on_and_on_no_more_events_are_kept_than_its_trace_has() -> None:
+    def again(ctx: CtxView) -> Decision:
+        return Need([], then=again) if driver.run.need_id < 10_000 else Done.text("enough")
+
+    driver = Driver(again)
+    driver.answer()
+    assert driver.body == b"enough"
+    assert driver.run.events is not None
+    assert MOST_EVENTS < len(driver.run.events) <= MOST_EVENTS + 2
 
 
 # --- Bugs

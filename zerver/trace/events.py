@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias
 if TYPE_CHECKING:
     from ..execution import Execution
 
-__all__ = ["QUICK_NS", "Event", "EventKind", "Record", "Trace"]
+__all__ = ["MOST_EVENTS", "QUICK_NS", "Event", "EventKind", "Record", "Trace"]
 
 
 class EventKind(enum.IntEnum):
@@ -76,6 +76,10 @@ A step of the pipeline that is done within :data:`QUICK_NS`, and gives ``Continu
 that it ran follows from what came after it, and its times are placed between those that are known. So a quick request
 that asks for nothing has no event at all, not even ``None``.
 """
+
+MOST_EVENTS: Final = 2_000
+"""Of a request, in their short form: a step that asks for effects in a loop may have any number. One more is kept, to
+tell that there were more."""
 
 QUICK_NS: Final = 50_000
 """Times of a step that takes less are not told one by one."""
