@@ -143,7 +143,7 @@ class Execution(RequestState):
         """One more event of its trace, if it has one. On any thread that works for it."""
         events = self.events
         if events is not None:
-            if len(events) <= MOST_EVENTS:
+            if len(events) < MOST_EVENTS:
                 events.append(event)
         elif self.around.trace is not None:
             self.events = [event]

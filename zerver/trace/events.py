@@ -77,9 +77,8 @@ that it ran follows from what came after it, and its times are placed between th
 that asks for nothing has no event at all, not even ``None``.
 """
 
-MOST_EVENTS: Final = 2_000
-"""Of a request, in their short form: a step that asks for effects in a loop may have any number. One more is kept, to
-tell that there were more."""
+MOST_EVENTS: Final = 100_000
+"""That are held of a request, in their short form: one that asks for effects without end may have any number."""
 
 QUICK_NS: Final = 50_000
 """Times of a step that takes less are not told one by one."""

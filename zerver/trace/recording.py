@@ -29,7 +29,6 @@ from ..request import Request
 from ..response import Response
 from ..signals import DetachEffect, StartEffect
 from . import values
-from .events import MOST_EVENTS
 from .notes import error_note, need_note, source_digest
 from .reading import read_events
 from .record import (
@@ -55,6 +54,7 @@ from .values import LARGEST, Snapshot
 __all__ = ["Recording"]
 
 _RESULTS: Final = 4 * 1024 * 1024  # bytes of what drivers gave, of a request, after which no more is kept
+_EVENTS: Final = 2_000  # of a request; a step that asks for effects in a loop may have any number
 
 
 class Recording:
@@ -90,7 +90,7 @@ class Recording:
         """What is kept of a request that is over."""
         request, response = run.request, run.response
         told = tuple(run.events or ())
-        short = told[:MOST_EVENTS]
+        short = told[:_EVENTS]
         parent = request.header(b"traceparent")
         return TraceRecord(
             id=request.id,
@@ -115,7 +115,7 @@ class Recording:
                         one.effect,
                         _detail(one.detail, self._redaction),
                     )
-                    for one in read_events(run, short, cut=len(told) > MOST_EVENTS)
+                    for one in read_events(run, short, cut=len(told) > _EVENTS)
                 ]
             ),
             results=tuple(self._results(short)),
