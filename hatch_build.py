@@ -14,8 +14,12 @@ __all__ = ["CompileHook"]
 class CompileHook(BuildHookInterface[Any]):
     """``modules`` in pyproject.toml: the files to compile."""
 
+    _made: tempfile.TemporaryDirectory[str] | None = None
+
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Compile, and put the results into the wheel, beside the sources that they go before."""
+        if version == "editable":  # what is imported is the checkout
+            return
         # Only a build that compiles has these.
         from mypyc.build import mypycify
         from setuptools import Distribution
@@ -41,4 +45,5 @@ class CompileHook(BuildHookInterface[Any]):
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
         """The wheel is written."""
-        self._made.cleanup()
+        if self._made is not None:
+            self._made.cleanup()
