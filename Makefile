@@ -36,7 +36,7 @@ format: $(VENV)/.test
 bench: $(VENV)/.bench
 	$(BIN)/python -m bench all
 
-# The hot path compiled to C from the same sources, as a wheel; and all tests on it. Needs a C compiler.
+# The hot path compiled to C from the same sources, as a wheel; and the tests on it. Needs a C compiler.
 compiled: $(VENV)/.test redis-server
 	rm -rf build/wheel build/compiled
 	HATCH_BUILD_HOOKS_ENABLE=1 $(PIP) wheel --no-deps --wheel-dir build/wheel .

@@ -18,13 +18,12 @@ from msgspec import inspect
 from zerver_runtime.outcome import Failure, Outcome, Success
 
 from .codec import Undecodable, convert, decode_json
-from .effect import Effect
+from .effect import Effect, result_type
 from .effects.http import HttpResult
 from .effects.kv import KvPage
 from .effects.sql import SqlResult, SqlRows
 from .error import DefinitionError, Error, ErrorKind
 from .lax import options
-from .slot import slot_type
 
 __all__ = ["interpret"]
 
@@ -64,7 +63,7 @@ def interpret(effect: Effect[Any], raw: Any, now: Callable[[], float]) -> Outcom
         of_family = _OTHERS.get(family)
         if of_family is not None:
             return of_family(effect, raw)
-        wanted = _wanted(effect)
+        wanted = result_type(effect)
         return Success(raw if wanted is None else convert(raw, wanted))
     except Undecodable as problem:
         return _misfit(effect, problem)
@@ -82,12 +81,6 @@ def _misfit(effect: Effect[Any], problem: Undecodable) -> Failure:
     return Failure(Error(ErrorKind.INTERNAL, what, problem.path))
 
 
-def _wanted(effect: Effect[Any]) -> Any:
-    """As :attr:`~zerver.effect.Effect.result_type` says; a property costs several times as much."""
-    into = effect.into
-    return effect.as_ if into is None else slot_type(into)
-
-
 # HTTP
 
 
@@ -99,7 +92,7 @@ def _http(effect: Effect[Any], raw: HttpResult, now: Callable[[], float]) -> Out
         if status not in _MAY_PASS:
             return Failure(error)
         return Failure(error, retryable=True, retry_after=_retry_after(raw.header("retry-after"), now))
-    wanted = _wanted(effect)
+    wanted = result_type(effect)
     if wanted is None:
         return Success(raw)
     nullable, body = _plan(_body_of, wanted)
@@ -196,7 +189,7 @@ def _no_clock() -> float:
 def _rows(effect: Effect[Any], raw: SqlRows) -> Outcome:
     if effect.op == "execute":
         return Success(SqlResult(raw.rows_affected, raw.last_row_id))
-    wanted = _wanted(effect)
+    wanted = result_type(effect)
     if effect.op == "query":
         shape: Row = "record" if wanted is None else _plan(_item_shape, wanted)
         rows = [_shaped(shape, raw.columns, row) for row in raw.rows]
@@ -249,7 +242,7 @@ def _shape_of(nodes: Iterable[inspect.Type]) -> Row:
 
 
 def _kv(effect: Effect[Any], raw: Any) -> Outcome:
-    wanted = _wanted(effect)
+    wanted = result_type(effect)
     if effect.op == "scan":
         items, cursor = raw
         (each,) = get_args(wanted) or (Any,)
@@ -273,7 +266,7 @@ def _value(raw: bytes, wanted: Any, path: str) -> Any:
 
 
 def _file(effect: Effect[Any], raw: bytes | None) -> Outcome:
-    wanted = _wanted(effect)
+    wanted = result_type(effect)
     if raw is None or wanted is None:
         return Success(raw)
     body = _plan(_body_of, wanted)[1]

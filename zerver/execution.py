@@ -117,11 +117,11 @@ class Execution(RequestState):
         self.need_id = 0
         """Of the last Need; 0 before the first."""
         self.pending: PendingNeed | None = None
-        """Set exactly in phase WAITING."""
+        """Set exactly in phase WAITING, unless it is parked."""
         self.offloaded: RunStep | None = None
         """The step that runs elsewhere; it may outlive the end of the request."""
         self.parked: Following | None = None
-        """What goes on after :class:`~zerver.signals.GoOn`."""
+        """What goes on after :class:`~zerver.signals.GoOn`; set in phase WAITING only, and then no Need is pending."""
         self.close_later = False
         """Closed while a step runs elsewhere: the exit callbacks wait until it is back."""
         self.compensations: tuple[Compensation, ...] = ()

@@ -349,24 +349,18 @@ def _follow(run: Execution, pending: PendingNeed, verdict: Verdict, actions: _Ac
         close_coroutine(pending.coroutine, actions)
         fail(run, deadline_error(run) if late else _error(outcomes[verdict.failed]), actions)
         return None
-    asker, writers, values = pending.asker, run.writers, run.values
     for effect, outcome in zip(effects, outcomes, strict=True):
         slot = effect.into
         if slot is None or type(outcome) is not Success:
             continue
         value = outcome.value
         # A key without a value succeeds with None; a slot whose type has no None is then left unset.
-        if value is None and not takes_none(slot):
-            continue
-        if slot in writers:
-            run.write(slot, value, asker)
-        else:  # as nearly always
-            writers[slot] = asker
-            values[slot] = value
+        if value is not None or takes_none(slot):
+            run.write(slot, value, pending.asker)
     if pending.coroutine is not None:
         run.note(EventKind.ContinuationStart, pending.asker.name)
-        given = tuple([outcome.value if type(outcome) is Success else None for outcome in outcomes])
-        return pending.asker, pending.view, pending.coroutine, given[0] if pending.single else given
+        values = tuple([outcome.value if type(outcome) is Success else None for outcome in outcomes])
+        return pending.asker, pending.view, pending.coroutine, values[0] if pending.single else values
     if pending.then is None:
         run.position += 1
         return _NEXT_IN_PIPELINE

@@ -296,7 +296,7 @@ class World:
             Surroundings(clock=self.clock, sources=FakeSources(), render=render),
             30.0,
             lambda *run: Scope(RetryBudget(3)),
-            StepPlacement(mode, 0.01, self.clock, ThreadClock()),
+            StepPlacement(mode, 0.01, ThreadClock()),
         )
 
     # What engine and effectors are given; it is the running loop, too

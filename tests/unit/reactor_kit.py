@@ -105,7 +105,7 @@ class Reactor:
             Surroundings(clock=self.now_ns, sources=FakeSources(), render=render, trace=self.trace),
             deadline,
             Scope,
-            StepPlacement(mode, 0.01, self.now_ns, ThreadClock()),
+            StepPlacement(mode, 0.01, ThreadClock()),
         )
         self._asked = 0
 

@@ -349,7 +349,7 @@ def test_a_step_that_is_done_with_no_response_is_500_which_names_step_and_type(g
 def test_what_is_no_response_is_not_sent_after_the_deadline_either() -> None:
     def show(ctx: CtxView) -> Decision:
         driver.now_ns += 10**12
-        return Done("text")  # type: ignore[arg-type]
+        return Done("text")  # type: ignore[arg-type]  # that is the mistake
 
     driver = Driver(show)
     driver.answer()

@@ -558,7 +558,7 @@ class Untold(Exception):
 
 
 def done_with_nothing(ctx: CtxView) -> Decision:
-    return Done(None)  # type: ignore[arg-type]
+    return Done(None)  # type: ignore[arg-type]  # that is the mistake
 
 
 def raises_what_cannot_be_told(ctx: CtxView) -> Decision:

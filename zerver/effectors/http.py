@@ -57,12 +57,10 @@ class HttpEffector:
         if more and request.headers and any(name == "traceparent" for name, _ in request.headers):
             more = ""
         if request.redirects:
-            following = _Following(self._start_one, _carrying(effect, more), done)
+            following = _Following(self._start, _carrying(effect, more), done)
             following.go()
             return following.cancel
-        if self._proxies or not fits(request):
-            return self._full.start(_carrying(effect, more), done)
-        return self._lean.start(effect, done, more)
+        return self._start(effect, done, more)
 
     async def close(self) -> None:
         """Cancel what is in flight and close all connections."""
@@ -71,9 +69,11 @@ class HttpEffector:
         finally:
             await self._full.close()
 
-    def _start_one(self, effect: Effect[Any], done: Done) -> Callable[[], object] | None:
-        """One of those that redirects lead to."""
-        return (self._full if self._proxies or not fits(effect.args) else self._lean).start(effect, done)
+    def _start(self, effect: Effect[Any], done: Done, more: str = "") -> Callable[[], object] | None:
+        """One request; those that redirects lead to have all header lines already."""
+        if self._proxies or not fits(effect.args):
+            return self._full.start(_carrying(effect, more), done)
+        return self._lean.start(effect, done, more)
 
     def __repr__(self) -> str:
         return f"<HttpEffector: {self._lean!r}, {self._full!r}>"

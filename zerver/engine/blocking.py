@@ -282,7 +282,7 @@ class Exchange:
         except Exception as problem:  # made wrongly: its target is no text, say
             told = f"{what.what.label}: it cannot be performed"
             _log.error("request %s: %s", self.run.request.id, told, exc_info=problem)
-            self.run.tell((EventKind.ContinuationEnqueued, self._engine.clock(), "", what.need, what.effect, None))
+            self.run.note(EventKind.ContinuationEnqueued, "", what.need, what.effect)
             settled(None, Failure(Error(ErrorKind.INTERNAL, told)))
             return
         if pending:

@@ -328,7 +328,7 @@ class Exchange:
         except Exception as problem:  # made wrongly: its target is no text, say
             told = f"{start.what.label}: it cannot be performed"
             _log.error("request %s: %s", self.run.request.id, told, exc_info=problem)
-            self.run.tell((EventKind.ContinuationEnqueued, self._engine.clock(), "", start.need, start.effect, None))
+            self.run.note(EventKind.ContinuationEnqueued, "", start.need, start.effect)
             self._enqueue(start, 1, Failure(Error(ErrorKind.INTERNAL, told)))
             return
         if ticket.stage != "over":  # else it has settled already

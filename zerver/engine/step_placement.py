@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Container
+from collections.abc import Container
 from typing import Any, Literal, TypeAlias
 
 from zerver_runtime.reactor.offloading import Lane, Move, Offloading
@@ -29,11 +29,10 @@ _READING_NS = 10_000_000  # a reading of the thread's clock is good for so long;
 
 
 class StepPlacement:
-    """Of one engine. ``budget``: seconds that a step may keep the loop, in mode ``adaptive``. ``clock``: monotonic, in
-    nanoseconds. ``thread_clock``: of the loop's thread."""
+    """Of one engine. ``budget``: seconds that a step may keep the loop, in mode ``adaptive``. ``thread_clock``: of the
+    loop's thread."""
 
-    def __init__(self, mode: Mode, budget: float, clock: Callable[[], int], thread_clock: ThreadClock) -> None:
-        self._clock = clock
+    def __init__(self, mode: Mode, budget: float, thread_clock: ThreadClock) -> None:
         self._thread_clock = thread_clock
         self._adaptive = mode == "adaptive"
         self._moved = _Moved()
@@ -77,7 +76,7 @@ class StepPlacement:
     def _tell(self, run: Execution, step: CompiledStep, move: Move | None, did: str) -> None:
         if move is None:
             return
-        run.tell((EventKind.StepOffloaded, self._clock(), step.name, run.need_id, -1, move))
+        run.note(EventKind.StepOffloaded, step.name, detail=move)
         took, cpu = move.took_ns / 1e6, move.cpu_ns / 1e6
         if move.to == "inline":
             _log.info("step %s runs on the loop again: it keeps within its budget", step.name)

@@ -223,7 +223,7 @@ class Service:
         )  # fmt: skip
         return ReactorEngine(
             tasks, self._timers.call_later, self.responses, self.dispatcher, around, deadline, self._new_scope,
-            StepPlacement(steps.mode, steps.step_budget_ms / 1000, around.clock, thread_clock),
+            StepPlacement(steps.mode, steps.step_budget_ms / 1000, thread_clock),
         )  # fmt: skip
 
     def _new_scope(self) -> Scope:

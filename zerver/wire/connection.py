@@ -64,8 +64,7 @@ class Connection(Reader):
     def respond(self, status: int, fields: Texts, body: bytes, now: float, more: bytes = b"") -> bytes:
         """The whole answer. If the request has not come to its end, the connection closes. ``more``: field lines that
         differ from answer to answer, each with its CRLF."""
-        if self._answering is not _OWED:
-            self._must_be(_OWED)
+        self._must_be(_OWED)
         head, keep = self._head, self._keeps()
         if not keep or head is None or head.version != "1.1":
             more += self._connection(keep)

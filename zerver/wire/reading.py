@@ -327,11 +327,7 @@ class Reader:
         return []
 
     def _whole(self, head: Head, end: int) -> list[Event]:
-        if end == len(self._data):  # as _take() does it
-            self._data, self._at = b"", 0
-        else:
-            self._at = end
-        self._seen = 0
+        self._take(end)
         self._head = head
         self._keep = head.keep_alive and not self._last
         self._skipped = False

@@ -177,7 +177,7 @@ def test_an_exception_out_of_interpret_is_a_failure_and_the_target_is_not_to_bla
 @pytest.mark.parametrize("at_once", [True, False])
 @pytest.mark.parametrize("by", ["effector", "interpret"])
 def test_what_is_no_outcome_is_a_failure_that_names_the_family(by: str, at_once: bool) -> None:
-    for wrong in (None, "a value", 3, Success, Failure("gone", True, "5")):  # type: ignore[arg-type]
+    for wrong in (None, "a value", 3, Success, Failure("gone", True, "5")):  # type: ignore[arg-type]  # it is wrong
         world = World(Policy(retry=RETRY, bulkhead=ONE_PLACE))
         answer = wrong if by == "effector" else Success(1)
         world.interpret = lambda effect, value, wrong=wrong: wrong

@@ -183,7 +183,7 @@ def test_where_the_cpu_time_is_not_known_at_first_a_budget_counts_from_when_it_i
     assert run(Tick({A: 900 * MS})) == run(Tick({A: 950 * MS})) == []
     assert run(Tick({A: 951 * MS})) == [Kill(A)]
     run.now += 30
-    assert run(Lost(A, ""))[0].ran == 30  # type: ignore[union-attr]
+    assert run(Lost(A, ""))[0].ran == 30  # type: ignore[union-attr]  # it is a Settle
     run.now += S
     run(Tick(), Ready(B), Pulled(B))
     assert run(Returned(B, 2, None, 100)) == [Settle(2, "returned")]

@@ -277,7 +277,7 @@ def test_what_an_observer_raises_at_the_end_of_an_effect_surfaces_on_the_loop_an
         if event == "ReactorEffectCompleted":
             raise LookupError("mine")
 
-    world.dispatcher._around.observe = raises  # type: ignore[assignment]
+    world.dispatcher._around.observe = raises  # type: ignore[assignment]  # it is called as one
     if at_once:
         world.http.on_start = Run.answer
     for name in "ab":
