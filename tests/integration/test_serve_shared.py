@@ -175,3 +175,43 @@ def test_after_a_reload_the_actors_are_those_of_the_new_version(counting: Path, 
     wait_for(lambda: total(port) > 1000)
     server.signal(signal.SIGTERM)
     assert server.ended() == 0
+
+
+CARELESS = """
+from typing import Never
+from zerver import App, CtxView, Decision, Done, Need, Slot, actor
+from zerver_runtime import Actor, behaviour
+
+class Careless(Actor):
+    @behaviour
+    def go(self) -> str:
+        self.take(object())
+        return "sent"
+
+    @behaviour
+    def take(self, what: object) -> None: ...
+
+class Said(Slot[str]): ...
+
+def show(ctx: CtxView[Said]) -> Decision:
+    return Done.text(ctx.require(Said))
+
+def go(ctx: CtxView[Never, Said]) -> Decision:
+    return Need([actor.ask("careless", Careless.go, into=Said)], then=show)
+
+app = App()
+app.actor("careless", Careless)
+app.get("/", go)
+"""
+
+
+@pytest.mark.parametrize(("debug", "status"), [("1", 500), ("0", 200)])
+def test_under_development_arguments_are_checked_also_where_they_stay_in_their_process(
+    folder: Path, zerver: Start, debug: str, status: int
+) -> None:
+    (folder / "careless.py").write_text(CARELESS)
+    server = zerver("serve", "careless:app", "--port", "0", "--schedulers", "1", env={"ZERVER_DEBUG": debug})
+    port = server.port()
+    wait_for(lambda: get(port)[0] == status)
+    server.signal(signal.SIGTERM)
+    assert server.ended() == 0
